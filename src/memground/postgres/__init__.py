@@ -1,0 +1,1 @@
+"""Mechanisms on PostgreSQL, each over tables and predicates given by the caller."""

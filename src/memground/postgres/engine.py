@@ -1,0 +1,104 @@
+"""PostgreSQL URLs and pools.
+
+asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…`, several hosts, `host=/socket/dir`,
+`application_name=…`, password files.
+"""
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from memground.errors import ConfigurationError, UnavailableError
+
+_SCHEMES = ("postgres", "postgresql")
+
+
+def check_url(url: str) -> str:
+    """The URL in the form asyncpg reads; raises ConfigurationError for anything else, without showing a password."""
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.removesuffix("+asyncpg")
+    if scheme not in _SCHEMES or not rest:
+        raise ConfigurationError(
+            f"the database URL {redact(url)!r} is not understood; "
+            "accepted: postgresql://user:password@host:port/database?sslmode=…, or None for the embedded PostgreSQL"
+        )
+    return f"postgresql://{rest}"
+
+
+def redact(url: str) -> str:
+    """The URL without its password, for messages and logs."""
+    parts = urlsplit(url)
+    if parts.password is None and "password" not in parse_qs(parts.query):
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    user = parts.username or ""
+    return f"{parts.scheme}://{user}:***@{host}{parts.path}"
+
+
+def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
+    """An engine on `url` with a pool of `pool_size` connections and none beyond it."""
+    dsn = check_url(url)
+
+    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
+        settings = {} if "application_name" in dsn else {"application_name": application_name}
+        return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+
+    return create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=30,
+        pool_pre_ping=False,
+        query_cache_size=1_000,
+    )
+
+
+@asynccontextmanager
+async def reporting(url: str) -> AsyncIterator[None]:
+    """Turns the driver's ways of saying "the server is not there" into UnavailableError."""
+    try:
+        yield
+    except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, TimeoutError) as error:
+        raise UnavailableError(_unavailable(url, error)) from error
+    except asyncpg.PostgresConnectionError as error:
+        raise UnavailableError(_unavailable(url, error)) from error
+    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+        raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
+    except (OperationalError, InterfaceError, DBAPIError) as error:
+        if lost_connection(error):
+            raise UnavailableError(_unavailable(url, error.orig or error)) from error
+        raise
+
+
+def lost_connection(error: DBAPIError) -> bool:
+    """Whether the statement failed because the server or the connection went away."""
+    text = str(error.orig)
+    return error.connection_invalidated or any(
+        sign in text
+        for sign in (
+            "connection was closed",
+            "connection is closed",
+            "shutting down",
+            "starting up",
+            "terminating connection",
+            "ConnectionDoesNotExist",
+            "CannotConnectNow",
+        )
+    )
+
+
+def _unavailable(url: str, error: object) -> str:
+    return f"PostgreSQL at {redact(url)} cannot be reached: {error}; check that it runs and that the address is right"
+
+
+def advisory_key(name: str) -> int:
+    """The key of PostgreSQL's advisory lock on a name (64 bits of its hash)."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)

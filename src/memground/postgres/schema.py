@@ -1,0 +1,89 @@
+"""Bringing a database to the newest schema, once, however many processes start at the same time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from memground.errors import ConfigurationError
+from memground.postgres.engine import advisory_key
+
+VERSION_TABLE = "alembic_version"
+
+
+@dataclass(frozen=True)
+class Migrations:
+    """Where a system's Alembic scripts lie, and the newest revision, so that a current database costs one query."""
+
+    location: Path
+    head: str
+
+
+async def migrate(engine: AsyncEngine, migrations: Migrations, schema: str, attributes: Mapping[str, Any]) -> None:
+    """Creates `schema` if needed and runs the missing migrations in one transaction, under an advisory lock.
+
+    `attributes` are handed to the scripts (`context.config.attributes`), with `connection` and `schema`.
+    Raises ConfigurationError when the database is newer than this program or may not be changed by this login.
+    """
+    async with engine.connect() as connection:
+        if await revision(connection, schema) == migrations.head:
+            return
+    async with engine.begin() as connection:
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": advisory_key(schema)})
+        found = await revision(connection, schema)
+        if found == migrations.head:
+            return
+        try:
+            await connection.run_sync(_upgrade, migrations, schema, attributes)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) == "42501":
+                raise ConfigurationError(
+                    f"this login may not create or change schema {schema!r}: {error.orig}; "
+                    "run the first start with a login that owns the database"
+                ) from error
+            raise
+
+
+async def revision(connection: AsyncConnection, schema: str) -> str | None:
+    """The schema's revision, None where it does not exist yet."""
+    exists = await connection.scalar(text("SELECT to_regclass(:name)"), {"name": f'"{schema}".{VERSION_TABLE}'})
+    if exists is None:
+        return None
+    return await connection.scalar(text(f'SELECT version_num FROM "{schema}".{VERSION_TABLE}'))  # noqa: S608
+
+
+async def extension(connection: AsyncConnection, name: str) -> str | None:
+    """The extension's version, after creating it where the server offers it; None where it does not."""
+    query = text("SELECT extversion FROM pg_extension WHERE extname = :name")
+    if (version := await connection.scalar(query, {"name": name})) is not None:
+        return version
+    offered = text("SELECT count(*) FROM pg_available_extensions WHERE name = :name")
+    if not await connection.scalar(offered, {"name": name}):
+        return None
+    try:
+        async with connection.begin_nested():
+            await connection.execute(text(f'CREATE EXTENSION IF NOT EXISTS "{name}"'))
+    except DBAPIError:
+        # Offered but refused (no permission, not preloaded): for us the same as not offered; the caller says so.
+        return None
+    return await connection.scalar(query, {"name": name})
+
+
+def _upgrade(connection: Connection, migrations: Migrations, schema: str, attributes: Mapping[str, Any]) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(migrations.location))
+    config.attributes.update(attributes, connection=connection, schema=schema)
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise ConfigurationError(
+            f"schema {schema!r} was made by a newer version of this program ({error}); upgrade the package"
+        ) from error

@@ -1,0 +1,421 @@
+"""One mechanism for every table whose rows have a history.
+
+A *logical row* is named by its logical id; each of its states is one *version row* with a known time
+[known_from, known_to). A change never overwrites: it closes the current version row and appends a new one.
+
+====================  =========================================================================================
+id                    the version row
+<key>                 the logical id, shared by all versions
+version               nanoseconds since 1970 of the write, at least one more than the version before
+known_from, known_to  when the system knew this state; open end = current
+recorded_at           when the row was written; never settable
+origin                who wrote it
+closed_origin         who ended it (by changing or deleting), None while current
+created_at            recorded_at of the first version
+====================  =========================================================================================
+
+Functions take a connection or session inside the caller's transaction and never commit.
+"""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    Column,
+    ColumnElement,
+    DateTime,
+    Index,
+    RowMapping,
+    Select,
+    String,
+    Table,
+    and_,
+    any_,
+    bindparam,
+    case,
+    func,
+    insert,
+    literal,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.engine import Result
+from sqlalchemy.sql.base import Executable
+
+from memground.clock import Stamp, as_utc
+from memground.errors import InvalidInputError
+from memground.postgres.engine import advisory_key
+from memground.view import View
+
+
+class Executor(Protocol):
+    """What both AsyncConnection and AsyncSession can do."""
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]: ...
+
+
+@dataclass(frozen=True)
+class VersionedTable:
+    """A table with version columns, told which column is the logical id and which columns are its content.
+
+    `content` are the columns a version is about: when they are equal nothing has changed. `carried` are copied
+    from version to version beside them (owner, names that never change, times derived at writing).
+    """
+
+    table: Table
+    key: str
+    content: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+
+    @property
+    def key_column(self) -> Column[uuid.UUID]:
+        return self.table.c[self.key]
+
+    @property
+    def copied(self) -> tuple[str, ...]:
+        return (self.key, *self.carried, *self.content, "created_at")
+
+
+def version_columns(key: str) -> list[Column[Any]]:
+    """The columns every versioned table has; `key` names the logical id."""
+    time = DateTime(timezone=True)
+    return [
+        Column("id", UUID, primary_key=True),
+        Column(key, UUID, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("known_from", time, nullable=False),
+        Column("known_to", time),
+        Column("recorded_at", time, nullable=False),
+        Column("origin", String(255), nullable=False),
+        Column("closed_origin", String(255)),
+        Column("created_at", time, nullable=False),
+    ]
+
+
+def version_indexes(prefix: str, table: Table, key: str) -> None:
+    """One current version per logical row, and its versions in order."""
+    Index(f"uq_{prefix}_current", table.c[key], unique=True, postgresql_where=table.c.known_to.is_(None))
+    Index(f"uq_{prefix}_version", table.c[key], table.c.version, unique=True)
+
+
+# ---------------------------------------------------------------- reading
+
+
+def known(table: Table | Any, view: View) -> ColumnElement[bool]:
+    """Rows the view knows: the current ones, or those known at its `known_at`."""
+    if view.known_at is None:
+        return table.c.known_to.is_(None)
+    return known_at(table, view.known_at)
+
+
+def known_at(table: Table | Any, moment: datetime) -> ColumnElement[bool]:
+    """Rows known at `moment`: known_from ≤ moment < known_to."""
+    return and_(table.c.known_from <= moment, or_(table.c.known_to.is_(None), table.c.known_to > moment))
+
+
+def valid(table: Table | Any, view: View) -> ColumnElement[bool] | None:
+    """Rows true in the world at the view's `valid_at` (half-open), or None where the view does not ask."""
+    if view.valid_at is None:
+        return None
+    return and_(
+        or_(table.c.valid_from.is_(None), table.c.valid_from <= view.valid_at),
+        or_(table.c.valid_to.is_(None), table.c.valid_to > view.valid_at),
+    )
+
+
+def history(vt: VersionedTable, where: ColumnElement[bool], view: View) -> Select[Any]:
+    """All versions the view knows of, newest first, as rows of the table.
+
+    `known_to` is as stored: pass it through `View.mask`.
+    """
+    statement = select(vt.table).where(where)
+    if view.known_at is not None:
+        statement = statement.where(vt.table.c.known_from <= view.known_at)
+    return statement.order_by(vt.table.c.version.desc())
+
+
+def current(vt: VersionedTable, where: ColumnElement[bool]) -> Select[Any]:
+    """The current rows, locked until the transaction ends."""
+    return select(vt.table).where(where, vt.table.c.known_to.is_(None)).with_for_update()
+
+
+def changes(
+    vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, later: datetime
+) -> Select[tuple[uuid.UUID, uuid.UUID | None, uuid.UUID | None]]:
+    """(logical id, row id at `earlier`, row id at `later`) of every logical row whose content differs."""
+    before = select(vt.table).where(where, known_at(vt.table, earlier)).subquery("before")
+    after = select(vt.table).where(where, known_at(vt.table, later)).subquery("after")
+    key = func.coalesce(before.c[vt.key], after.c[vt.key])
+    return (
+        select(key, before.c.id, after.c.id)
+        .select_from(before.join(after, before.c[vt.key] == after.c[vt.key], full=True))
+        .where(before.c.id.is_distinct_from(after.c.id), _differs(vt, before, after))
+        .order_by(func.coalesce(after.c.version, before.c.version), key)
+    )
+
+
+async def fetch_rows(connection: Executor, vt: VersionedTable, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, RowMapping]:
+    """Version rows by their `id`."""
+    wanted = list(ids)
+    if not wanted:
+        return {}
+    statement = select(vt.table).where(vt.table.c.id == any_(_uuids("ids", wanted)))
+    return {row["id"]: row for row in (await connection.execute(statement)).mappings()}
+
+
+# ---------------------------------------------------------------- writing
+
+
+def new_row(
+    stamp: Stamp, values: Mapping[str, Any], *, known_from: datetime | None = None, version: int | None = None
+) -> dict[str, Any]:
+    """A first version row holding `values` (which name the logical id), ready for an insert."""
+    return {
+        "id": uuid.uuid4(),
+        **values,
+        "version": stamp.version if version is None else version,
+        "known_from": stamp.at if known_from is None else known_from,
+        "known_to": None,
+        "recorded_at": stamp.at,
+        "origin": stamp.origin,
+        "closed_origin": None,
+        "created_at": stamp.at,
+    }
+
+
+def check_known(moment: datetime | None, stamp: Stamp) -> datetime:
+    """The known time of a new row: `moment`, or the stamp's; refuses a moment still to come."""
+    if moment is None:
+        return stamp.at
+    known_from = as_utc(moment, "known_at")
+    if known_from > stamp.at:
+        raise InvalidInputError(
+            f"known_at={known_from.isoformat()} lies in the future (it is {stamp.at.isoformat()}); "
+            "nothing can be known before it is recorded"
+        )
+    return known_from
+
+
+async def append(
+    connection: Executor,
+    vt: VersionedTable,
+    row: Mapping[str, Any],
+    values: Mapping[str, Any],
+    stamp: Stamp,
+    *,
+    known_from: datetime | None = None,
+) -> Mapping[str, Any]:
+    """Appends a version after the locked current `row` with `values` changed; returns the row that is now current.
+
+    Equal content makes no version. Raises InvalidInputError when `known_from` lies before the row's own.
+    """
+    if all(row[name] == values[name] for name in vt.content if name in values):
+        return row
+    start = max(stamp.at, row["known_from"])
+    if known_from is not None:
+        if known_from < row["known_from"]:
+            raise InvalidInputError(
+                f"known_at={known_from.isoformat()} lies before the current version's {row['known_from'].isoformat()}; "
+                "a version never begins before its predecessor"
+            )
+        start = known_from
+    await close_rows(connection, vt, [row["id"]], stamp, at=start)
+    successor = {
+        **{name: row[name] for name in vt.copied},
+        **values,
+        "id": uuid.uuid4(),
+        "version": max(stamp.version, row["version"] + 1),
+        "known_from": start,
+        "known_to": None,
+        "recorded_at": stamp.at,
+        "origin": stamp.origin,
+        "closed_origin": None,
+    }
+    await connection.execute(insert(vt.table).values(successor))
+    return successor
+
+
+def next_version(vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> Select[tuple[int]]:
+    """The least version a new row of a logical row may take; more than any it ever had."""
+    newest = select(func.max(vt.table.c.version)).where(vt.key_column == key).scalar_subquery()
+    return select(func.greatest(literal(stamp.version, BigInteger), newest + 1))
+
+
+async def lock_name(connection: Executor, name: str) -> None:
+    """Holds a name until the transaction ends: for first writers, who have no row to lock yet."""
+    await connection.execute(select(func.pg_advisory_xact_lock(literal(advisory_key(name), BigInteger))))
+
+
+async def close_rows(
+    connection: Executor, vt: VersionedTable, ids: Sequence[uuid.UUID], stamp: Stamp, *, at: datetime | None = None
+) -> None:
+    """Ends the known time of the current rows `ids`; earlier moments still see them."""
+    if not ids:
+        return
+    end = func.greatest(vt.table.c.known_from, literal(stamp.at if at is None else at, DateTime(timezone=True)))
+    await connection.execute(
+        update(vt.table)
+        .where(vt.table.c.id == any_(_uuids("ids", ids)), vt.table.c.known_to.is_(None))
+        .values(known_to=end, closed_origin=stamp.origin)
+    )
+
+
+async def restore(
+    connection: Executor, vt: VersionedTable, target: Select[Any], where: ColumnElement[bool], stamp: Stamp
+) -> "Restored":
+    """Makes the present equal to `target`: appends copies of the target rows, closes what the target does not have.
+
+    `target` yields (logical id, row id or NULL): the version row each logical row shall equal, NULL to end it.
+    `where` bounds the table to the owner the caller speaks for. Rows that already equal their target stay.
+    """
+    table = vt.table
+    wanted = target.subquery("target")
+    key, row_id = wanted.c[0], wanted.c[1]
+    source = table.alias("source")
+    now = table.alias("now")
+    newest = select(func.max(table.c.version)).where(vt.key_column == key).scalar_subquery()
+    plan = (
+        select(key.label("key"), source.c.id.label("source_id"), now.c.id.label("now_id"), newest.label("newest"))
+        .select_from(
+            wanted.outerjoin(source, source.c.id == row_id).outerjoin(
+                now, and_(now.c[vt.key] == key, now.c.known_to.is_(None))
+            )
+        )
+        .where(source.c.id.is_distinct_from(now.c.id), _differs(vt, source, now))
+    )
+    # Locking first: no other writer may append to these rows between the plan and the change.
+    await connection.execute(select(table.c.id).where(where, table.c.known_to.is_(None)).with_for_update())
+    rows = (await connection.execute(plan)).all()
+    ended = [row.now_id for row in rows if row.now_id is not None]
+    copies = [(row.source_id, row.newest) for row in rows if row.source_id is not None]
+    await close_rows(connection, vt, ended, stamp)
+    if copies:
+        await _insert_copies(connection, vt, copies, stamp)
+    return Restored(
+        restored=[row.key for row in rows if row.source_id is not None],
+        ended=[row.key for row in rows if row.source_id is None],
+    )
+
+
+@dataclass(frozen=True)
+class Restored:
+    """Logical ids that got a version again, and those that were ended."""
+
+    restored: list[uuid.UUID]
+    ended: list[uuid.UUID]
+
+    def __len__(self) -> int:
+        return len(self.restored) + len(self.ended)
+
+
+def state_at(vt: VersionedTable, where: ColumnElement[bool], moment: datetime) -> Select[Any]:
+    """Target for `restore`: every logical row as it was known at `moment` (NULL: it was not)."""
+    table = vt.table
+    then = select(table.c[vt.key], table.c.id).where(where, known_at(table, moment)).subquery("then")
+    # Only what changed since can differ: rows begun or ended after the moment.
+    touched = (
+        select(table.c[vt.key])
+        .where(where, or_(table.c.known_from > moment, table.c.known_to > moment))
+        .distinct()
+        .subquery("touched")
+    )
+    return select(touched.c[vt.key], then.c.id).select_from(
+        touched.outerjoin(then, then.c[vt.key] == touched.c[vt.key])
+    )
+
+
+def state_without(
+    vt: VersionedTable, where: ColumnElement[bool], *, origin: str | None, recorded_since: datetime | None
+) -> Select[Any]:
+    """Target for `restore`: every logical row as if the writer had not written.
+
+    A write belongs to the writer when its origin is `origin` (None: anybody) and it was recorded at or after
+    `recorded_since` (None: ever). A row that somebody else has changed or ended since stays as they left it.
+    """
+    table = vt.table
+
+    def theirs(who: Any, when: Any) -> ColumnElement[bool]:
+        tests = [who.is_not(None)]
+        if origin is not None:
+            tests.append(who == origin)
+        if recorded_since is not None:
+            tests.append(when >= recorded_since)
+        return and_(*tests)
+
+    written = theirs(table.c.origin, table.c.recorded_at)
+    ended = theirs(table.c.closed_origin, table.c.known_to)
+    latest = (
+        select(
+            table.c[vt.key].label("key"), and_(table.c.known_to.is_(None), written).label("wrote"), ended.label("end")
+        )
+        .where(where)
+        .distinct(table.c[vt.key])
+        .order_by(table.c[vt.key], table.c.version.desc())
+        .subquery("latest")
+    )
+    kept = (
+        select(table.c[vt.key].label("key"), case((ended, table.c.id)).label("id"))
+        .where(where, ~written)
+        .distinct(table.c[vt.key])
+        .order_by(table.c[vt.key], table.c.version.desc())
+        .subquery("kept")
+    )
+    return (
+        select(latest.c.key, kept.c.id)
+        .select_from(latest.outerjoin(kept, kept.c.key == latest.c.key))
+        .where(or_(latest.c.wrote, latest.c.end))
+    )
+
+
+async def _insert_copies(
+    connection: Executor, vt: VersionedTable, copies: Sequence[tuple[uuid.UUID, int]], stamp: Stamp
+) -> None:
+    table = vt.table
+    plan = (
+        func.unnest(
+            _uuids("sources", [source for source, _ in copies]),
+            bindparam("newest", [newest for _, newest in copies], type_=ARRAY(BigInteger)),
+        )
+        .table_valued("source_id", "newest", name="plan")
+        .render_derived()
+    )
+    source = table.alias("source")
+    time = DateTime(timezone=True)
+    columns = [
+        "id",
+        "version",
+        "known_from",
+        "recorded_at",
+        "origin",
+        *vt.copied,
+    ]
+    statement = select(
+        func.gen_random_uuid(),
+        func.greatest(literal(stamp.version, BigInteger), plan.c.newest + 1),
+        literal(stamp.at, time),
+        literal(stamp.at, time),
+        literal(stamp.origin, String),
+        *(source.c[name] for name in vt.copied),
+    ).select_from(source.join(plan, source.c.id == plan.c.source_id))
+    await connection.execute(insert(table).from_select(columns, statement))
+
+
+def _differs(vt: VersionedTable, left: Any, right: Any) -> ColumnElement[bool]:
+    """Whether two states differ in content, or only one of them exists."""
+    tests = [left.c.id.is_(None), right.c.id.is_(None)]
+    if vt.content:
+        contents = (tuple_(*(side.c[name] for name in vt.content)) for side in (left, right))
+        tests.append(next(contents).is_distinct_from(next(contents)))
+    return or_(*tests)
+
+
+def _uuids(name: str, values: Sequence[uuid.UUID]) -> Any:
+    return bindparam(name, list(values), type_=ARRAY(UUID), unique=True)

@@ -1,0 +1,179 @@
+"""The front door."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Self
+
+from memground.clock import Clock, SystemClock, as_utc
+from memground.embedding import EmbeddingProvider, LocalEmbedding
+from memground.errors import UnavailableError
+from memground.postgres.queue import JobPolicy, JobQueue
+from neuromem import checks
+from neuromem.db import DEFAULT_SCHEMA, Database, Session
+from neuromem.facades import AsOf, Context, Transaction, Writer
+from neuromem.ranking import RankingProfile
+from neuromem.services.background import BackgroundWorker
+from neuromem.types import BackgroundStatus
+
+
+class NeuroMemory(Writer):
+    """Memory for an AI agent on one PostgreSQL.
+
+    ::
+
+        async with NeuroMemory() as nm:
+            await nm.ingest("anna", "user", "I moved to Porto last week.")
+            found = await nm.recall("anna", "where does she live?")
+            print(found.merged[0].content)
+
+    `database_url`: a PostgreSQL URL (`postgresql://user@host/db?sslmode=require`); None starts an embedded PostgreSQL in
+    your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English; install it
+    once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how hits are scored.
+    `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
+    `clock`: tells the time. `pool_size`: database connections.
+
+    Use it as `async with`, or call `init()` and `close()`. One instance belongs to one event loop.
+    """
+
+    def __init__(
+        self,
+        database_url: str | None = None,
+        embedding: EmbeddingProvider | None = None,
+        *,
+        schema: str = DEFAULT_SCHEMA,
+        ranking: RankingProfile | None = None,
+        background: bool | JobPolicy = True,
+        clock: Clock | None = None,
+        pool_size: int = 10,
+    ) -> None:
+        self._embedding = embedding or LocalEmbedding()
+        self._db = Database(
+            database_url,
+            dims=self._embedding.dims,
+            model_id=self._embedding.model_id,
+            schema=schema,
+            pool_size=pool_size,
+            clock=clock,
+        )
+        self._policy = background if isinstance(background, JobPolicy) else JobPolicy()
+        self._works = background is not False
+        self._worker: BackgroundWorker | None = None
+        super().__init__(
+            Context(
+                source=self._db,
+                clock=clock or SystemClock(),
+                embedding=self._embedding,
+                ranking=ranking or RankingProfile(),
+                announce=self._announce,
+            )
+        )
+
+    async def init(self) -> None:
+        """Opens the database (creating or upgrading the schema) and starts the background worker.
+
+        Raises ConfigurationError (an address, login or extension is wrong), ModelMissingError, ModelMismatchError,
+        UnavailableError (the server does not answer).
+        """
+        if isinstance(self._embedding, LocalEmbedding):
+            self._embedding.ensure_installed()
+        await self._db.init()
+        if self._works and self._worker is None:
+            self._worker = BackgroundWorker(self._db, self._embedding, self._policy)
+            self._worker.start()
+
+    async def close(self) -> None:
+        """Stops the background worker (its jobs stay recorded) and gives the connections back."""
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            await worker.stop()
+        await self._db.close()
+        await self._embedding.close()
+
+    async def __aenter__(self) -> Self:
+        await self.init()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def as_of(self, moment: datetime) -> AsOf:
+        """All reads as they would have answered at `moment`."""
+        context = self._context
+        return AsOf(
+            Context(
+                context.source,
+                context.clock,
+                context.embedding,
+                context.ranking,
+                context.announce,
+                as_of=as_utc(moment, "moment"),
+            )
+        )
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Transaction]:
+        """The same calls in one transaction: commits at the end of the block, rolls back on an error.
+
+        ::
+
+            async with nm.transaction() as tx:
+                await tx.add_memory("anna", "lives in Porto")
+                await tx.kv.set("profile", "anna", "city", "Porto")
+        """
+        context = self._context
+        announced = False
+
+        def announce() -> None:
+            nonlocal announced
+            announced = True
+
+        async with self._db.session() as session:
+            shared = _Shared(session)
+            yield Transaction(Context(shared, context.clock, context.embedding, context.ranking, announce))
+        if announced:
+            self._announce()
+
+    async def wait_idle(self, timeout: float | None = None) -> None:
+        """Waits until no background work is left (failed work does not count); raises UnavailableError after `timeout` s."""
+        loop = asyncio.get_running_loop()
+        deadline = None if timeout is None else loop.time() + timeout
+        while waiting := (await self.background_status()).waiting:
+            if deadline is not None and loop.time() > deadline:
+                raise UnavailableError(f"{waiting} background jobs are still waiting after {timeout} s")
+            self._announce()
+            await asyncio.sleep(0.02)
+
+    async def background_status(self, user_id: str | None = None) -> BackgroundStatus:
+        """How much background work waits and how much has failed, in all or for one user."""
+        async with self._db.read() as session:
+            jobs = session.tables.jobs
+            where = [] if user_id is None else [jobs.c.owner == checks.name(user_id, "user_id")]
+            return await JobQueue(jobs).status(session, *where)
+
+    async def retry_failed(self, user_id: str | None = None) -> int:
+        """Gives failed background work (of one user) another round of tries; returns how many jobs."""
+        async with self._db.session() as session:
+            jobs = session.tables.jobs
+            where = [] if user_id is None else [jobs.c.owner == checks.name(user_id, "user_id")]
+            count = await JobQueue(jobs).retry_failed(session, *where)
+        self._announce()
+        return count
+
+    def _announce(self) -> None:
+        if self._worker is not None:
+            self._worker.wake()
+
+
+class _Shared:
+    """Hands the same session to every facade of a transaction; only the transaction commits."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        yield self._session
+
+    read = session

@@ -1,0 +1,221 @@
+"""The opened database: engine, tables, transactions."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from sqlalchemy import select
+from sqlalchemy.engine import Result
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
+from sqlalchemy.sql.base import Executable
+
+from memground.clock import Clock, Stamp, SystemClock
+from memground.errors import ConfigurationError, ModelMismatchError
+from memground.postgres.arms import KeywordEngine, warm_aliases
+from memground.postgres.embedded import EmbeddedPostgres
+from memground.postgres.engine import check_url, make_engine, redact, reporting
+from memground.postgres.schema import extension, migrate
+from memground.text import check_text
+from neuromem.migrations import MIGRATIONS
+from neuromem.models import Tables, build_tables
+
+DEFAULT_SCHEMA = "neuromem"
+EMBEDDED_DATABASE = "neuromem"
+_EMBEDDED_SCHEME = "embedded://"
+
+
+class Session:
+    """One transaction. Takes a connection from the pool at the first statement, not before.
+
+    Services are given a session first; several share one to act in one transaction.
+    """
+
+    def __init__(self, engine: AsyncEngine, url: str, tables: Tables, clock: Clock) -> None:
+        self.tables = tables
+        self.clock = clock
+        self._engine = engine
+        self._url = url
+        self._connection: AsyncConnection | None = None
+        self._transaction: AsyncTransaction | None = None
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
+        """Runs one statement in the transaction; raises UnavailableError when the server is gone."""
+        async with reporting(self._url):
+            if self._connection is None:
+                self._connection = await self._engine.connect()
+                self._transaction = await self._connection.begin()
+            return await self._connection.execute(statement, parameters)
+
+    async def scalar(self, statement: Executable) -> Any:
+        return (await self.execute(statement)).scalar()
+
+    def stamp(self, origin: str) -> Stamp:
+        """Time and writer of the rows an operation writes."""
+        return Stamp(self.clock.now(), check_text(origin, "origin", limit=255))
+
+    async def commit(self) -> None:
+        if self._transaction is not None:
+            async with reporting(self._url):
+                await self._transaction.commit()
+
+    async def close(self) -> None:
+        """Rolls back what was not committed and gives the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await connection.close()
+
+
+class SessionSource(Protocol):
+    """Where facades get their sessions: the database, or one transaction shared by all."""
+
+    def session(self) -> Any: ...
+
+    def read(self) -> Any: ...
+
+
+class Database:
+    """PostgreSQL with neuromem's tables in one schema, for vectors of one model.
+
+    `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server. `model_id` and `dims`
+    name the embedding model; a database that holds vectors of another is refused.
+    """
+
+    def __init__(
+        self,
+        url: str | None,
+        *,
+        dims: int,
+        model_id: str,
+        schema: str = DEFAULT_SCHEMA,
+        pool_size: int = 10,
+        clock: Clock | None = None,
+        keyword_engine: KeywordEngine | None = None,
+    ) -> None:
+        check_text(schema, "schema", limit=63)
+        self.schema = schema
+        self.dims = dims
+        self.model_id = model_id
+        self.clock = clock or SystemClock()
+        self._url = url
+        self._pool_size = pool_size
+        self._wanted_engine = keyword_engine
+        self._folder: Path | None = None
+        self._server: EmbeddedPostgres | None = None
+        self._engine: AsyncEngine | None = None
+        self._reader: AsyncEngine | None = None
+        self._tables: Tables | None = None
+        if url is not None and url.startswith(_EMBEDDED_SCHEME):
+            self._url, self._folder = None, Path(url.removeprefix(_EMBEDDED_SCHEME)).expanduser()
+        elif url is not None:
+            self._url = check_url(url)
+
+    async def init(self) -> None:
+        """Connects, creates or upgrades the schema and checks the model. Does nothing the second time."""
+        if self._tables is not None:
+            return
+        try:
+            if self._url is None:
+                self._server = await EmbeddedPostgres.open(self._folder)
+                await self._server.ensure_database(EMBEDDED_DATABASE)
+                url = self._server.url(EMBEDDED_DATABASE)
+            else:
+                url = self._url
+            engine = make_engine(url, pool_size=self._pool_size, application_name="neuromem")
+            self._engine = engine
+            self._url_in_use = url
+            async with reporting(url):
+                self._tables = await self._prepare(engine)
+            self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Gives the connections back; the embedded server stops when nobody else uses it."""
+        engine, self._engine, self._reader, self._tables = self._engine, None, None, None
+        if engine is not None:
+            await engine.dispose()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    @property
+    def tables(self) -> Tables:
+        return self._opened(self._tables)
+
+    @property
+    def location(self) -> str:
+        """The address in use, without a password."""
+        return redact(self._opened(self._url_in_use if self._tables else None))
+
+    @asynccontextmanager
+    async def session(self) -> AsyncIterator[Session]:
+        """A transaction that commits at the end of the block, or rolls back on an error."""
+        session = Session(self._opened(self._engine), self._url_in_use, self.tables, self.clock)
+        try:
+            yield session
+            await session.commit()
+        finally:
+            await session.close()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Session]:
+        """A read-only transaction on one snapshot: all its statements see the same moment."""
+        session = Session(self._opened(self._reader), self._url_in_use, self.tables, self.clock)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def __aenter__(self) -> Self:
+        await self.init()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _prepare(self, engine: AsyncEngine) -> Tables:
+        async with engine.begin() as connection:
+            if await extension(connection, "vector") is None:
+                raise ConfigurationError(
+                    f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; install pgvector ≥ 0.7 there"
+                )
+            bm25 = await extension(connection, "pg_search")
+        keyword = self._wanted_engine or (KeywordEngine.BM25 if bm25 else KeywordEngine.TSVECTOR)
+        await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims, "keyword_engine": keyword})
+        async with engine.begin() as connection:
+            if keyword is KeywordEngine.BM25:
+                await connection.execute(warm_aliases())
+            return await self._checked(connection, keyword)
+
+    async def _checked(self, connection: AsyncConnection, keyword: KeywordEngine) -> Tables:
+        """The tables as this database has them; records the model in a new one, refuses another model in an old one."""
+        meta = build_tables(self.dims, self.schema, keyword).meta
+        wanted = {"embedding_model": self.model_id, "dims": self.dims, "keyword_engine": str(keyword)}
+        stored = await self._stored_meta(connection, meta)
+        if not stored:
+            from sqlalchemy.dialects.postgresql import insert as upsert
+
+            rows = [{"key": key, "value": value} for key, value in wanted.items()]
+            await connection.execute(upsert(meta).on_conflict_do_nothing(), rows)
+            stored = await self._stored_meta(connection, meta)
+        if (stored["embedding_model"], stored["dims"]) != (self.model_id, self.dims):
+            raise ModelMismatchError(
+                f"schema {self.schema!r} holds vectors of {stored['embedding_model']} ({stored['dims']} dimensions), but "
+                f"{self.model_id} ({self.dims} dimensions) was given; open it with the model it was made with, "
+                "or use another schema="
+            )
+        return build_tables(self.dims, self.schema, KeywordEngine(stored["keyword_engine"]))
+
+    @staticmethod
+    async def _stored_meta(connection: AsyncConnection, meta: Any) -> dict[str, Any]:
+        return {row.key: row.value for row in await connection.execute(select(meta.c.key, meta.c.value))}
+
+    @staticmethod
+    def _opened[T](value: T | None) -> T:
+        if value is None:
+            raise ConfigurationError(
+                "the database is not open; use `async with NeuroMemory(...) as nm:` or `await nm.init()`"
+            )
+        return value

@@ -1,0 +1,81 @@
+"""conversations: the messages. conversation_sessions: counters per session. conversation_embeddings: their vectors."""
+
+from pgvector.sqlalchemy import VECTOR
+from sqlalchemy import UUID, Boolean, Column, DateTime, Index, Integer, MetaData, String, Table, Text, and_
+from sqlalchemy.dialects.postgresql import JSONB
+
+from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
+from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
+
+# A turn is found by who said it, too: "what did Anna say about …".
+_SAID = "coalesce(speaker, '') || ' ' || content"
+
+
+def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedTable, KeywordArm]:
+    """Messages are immutable: a version row is only ever ended and begun again (rollback, undo)."""
+    table = Table(
+        "conversations",
+        metadata,
+        *version_columns("message_id"),
+        Column("user_id", String(255), nullable=False),
+        Column("session_id", String(255), nullable=False),
+        Column("seq", Integer, nullable=False),
+        Column("role", String(50), nullable=False),
+        Column("speaker", String(255)),
+        Column("content", Text, nullable=False),
+        Column("extracted", Boolean, nullable=False, server_default="false"),
+        Column("metadata_", JSONB, nullable=False),
+        Column("external_id", String(255)),
+        Column("event_at", DateTime(timezone=True), nullable=False),
+    )
+    version_indexes("conv", table, "message_id")
+    session = (table.c.user_id, table.c.session_id)
+    Index("ix_conv_session", *session, table.c.seq)
+    Index(
+        "uq_conv_external",
+        *session,
+        table.c.external_id,
+        unique=True,
+        postgresql_where=and_(table.c.known_to.is_(None), table.c.external_id.is_not(None)),
+    )
+    words = KeywordArm(table, _SAID, engine, literals=("user_id",), filters=("known_from", "known_to"))
+    words.index("idx_conv_bm25")
+    carried = (
+        "user_id", "session_id", "seq", "role", "speaker", "content", "extracted", "metadata_", "external_id", "event_at",
+    )  # fmt: skip
+    return VersionedTable(table, "message_id", content=(), carried=carried), words
+
+
+def conversation_sessions(metadata: MetaData) -> Table:
+    """Operational counters; what a moment in the past saw is derived from the messages."""
+    time = DateTime(timezone=True)
+    table = Table(
+        "conversation_sessions",
+        metadata,
+        Column("id", UUID, primary_key=True),
+        Column("user_id", String(255), nullable=False),
+        Column("session_id", String(255), nullable=False),
+        Column("message_count", Integer, nullable=False, server_default="0"),
+        Column("last_message_at", time),
+        Column("closed_at", time),
+        Column("created_at", time, nullable=False),
+        Column("updated_at", time, nullable=False),
+    )
+    Index("uq_session", table.c.user_id, table.c.session_id, unique=True)
+    return table
+
+
+def conversation_embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm]:
+    """A message's vector: one version row for each of the message's, with the same known time."""
+    table = Table(
+        "conversation_embeddings",
+        metadata,
+        *version_columns("message_id"),
+        Column("user_id", String(255), nullable=False),
+        Column("embedding", VECTOR(dims), nullable=False),
+    )
+    version_indexes("conv_emb", table, "message_id")
+    Index("ix_conv_emb_user", table.c.user_id)
+    vectors = VectorArm(table.c.embedding, dims)
+    vectors.index("idx_conv_emb_vector")
+    return VersionedTable(table, "message_id", content=(), carried=("user_id", "embedding")), vectors

@@ -1,0 +1,71 @@
+"""All tables of one opened database, as one value."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import Column, MetaData, String, Table
+from sqlalchemy.dialects.postgresql import JSONB
+
+from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
+from memground.postgres.queue import jobs_table
+from memground.postgres.versioned import VersionedTable
+from neuromem.models import conversation, document, emotion, graph, kv, memory
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables in `schema` for vectors of `dims` numbers, with their search arms."""
+
+    metadata: MetaData
+    schema: str
+    dims: int
+    keyword_engine: KeywordEngine
+    embeddings: VersionedTable
+    memory_sources: VersionedTable
+    key_values: VersionedTable
+    conversations: VersionedTable
+    conversation_sessions: Table
+    conversation_embeddings: VersionedTable
+    documents: VersionedTable
+    graph_nodes: VersionedTable
+    graph_edges: VersionedTable
+    emotion_profiles: VersionedTable
+    jobs: Table
+    meta: Table
+    memory_vectors: VectorArm
+    memory_words: KeywordArm
+    message_vectors: VectorArm
+    message_words: KeywordArm
+
+
+@lru_cache(maxsize=32)
+def build_tables(dims: int, schema: str, keyword_engine: KeywordEngine) -> Tables:
+    """The tables for one database. The same arguments give the same objects, so that compiled SQL is shared."""
+    metadata = MetaData(schema=schema)
+    embeddings, memory_vectors, memory_words = memory.embeddings(metadata, dims, keyword_engine)
+    conversations, message_words = conversation.conversations(metadata, keyword_engine)
+    conversation_embeddings, message_vectors = conversation.conversation_embeddings(metadata, dims)
+    return Tables(
+        metadata=metadata,
+        schema=schema,
+        dims=dims,
+        keyword_engine=keyword_engine,
+        embeddings=embeddings,
+        memory_sources=memory.memory_sources(metadata),
+        key_values=kv.key_values(metadata),
+        conversations=conversations,
+        conversation_sessions=conversation.conversation_sessions(metadata),
+        conversation_embeddings=conversation_embeddings,
+        documents=document.documents(metadata),
+        graph_nodes=graph.graph_nodes(metadata),
+        graph_edges=graph.graph_edges(metadata),
+        emotion_profiles=emotion.emotion_profiles(metadata),
+        jobs=jobs_table(metadata),
+        meta=Table(
+            "meta", metadata, Column("key", String(50), primary_key=True), Column("value", JSONB, nullable=False)
+        ),
+        memory_vectors=memory_vectors,
+        memory_words=memory_words,
+        message_vectors=message_vectors,
+        message_words=message_words,
+    )

@@ -1,0 +1,1 @@
+"""Models and stores that are plugged in."""

@@ -1,0 +1,1 @@
+"""Statements: pure functions from tables and parameters to `Select`. Every one binds the user."""

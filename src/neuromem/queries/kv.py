@@ -1,0 +1,28 @@
+"""Statements over key-values."""
+
+from typing import Any
+
+from sqlalchemy import ColumnElement, Select, and_, select
+
+from memground.postgres.versioned import known
+from memground.view import View
+from neuromem.models import Tables
+
+
+def named(tables: Tables, namespace: str, scope_id: str, key: str) -> ColumnElement[bool]:
+    table = tables.key_values.table
+    return and_(table.c.namespace == namespace, table.c.scope_id == scope_id, table.c.key == key)
+
+
+def one(tables: Tables, namespace: str, scope_id: str, key: str, view: View) -> Select[Any]:
+    table = tables.key_values.table
+    return select(table).where(named(tables, namespace, scope_id, key), known(table, view))
+
+
+def in_namespace(tables: Tables, namespace: str, scope_id: str, view: View, prefix: str = "") -> Select[Any]:
+    """The entries of a namespace by key; with `prefix`, those whose key begins with it."""
+    table = tables.key_values.table
+    statement = select(table).where(table.c.namespace == namespace, table.c.scope_id == scope_id, known(table, view))
+    if prefix:
+        statement = statement.where(table.c.key.startswith(prefix, autoescape=True))
+    return statement.order_by(table.c.key.collate("C"))

@@ -1,0 +1,153 @@
+"""A user's whole memory through time: rollback, undo, diff. The same mechanism over every versioned table."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ColumnElement
+
+from memground.clock import Stamp, as_utc
+from memground.errors import InvalidInputError
+from memground.postgres import versioned
+from memground.postgres.queue import JobQueue, NewJob
+from memground.postgres.versioned import Restored, VersionedTable
+from memground.text import check_text
+from memground.view import View
+from neuromem import checks
+from neuromem.db import Session
+from neuromem.models import Tables
+from neuromem.queries import messages as queries
+from neuromem.services import rows
+from neuromem.services.conversations import EMBED_MESSAGE
+from neuromem.types import Change, Diff, Kind, Reversal
+
+
+@dataclass(frozen=True)
+class _Owned:
+    """A versioned table, what its rows are called, and which column says whose they are."""
+
+    vt: VersionedTable
+    kind: str
+    owner: str = "user_id"
+
+    def of(self, user_id: str) -> ColumnElement[bool]:
+        return self.vt.table.c[self.owner] == user_id
+
+
+def _owned(tables: Tables) -> list[_Owned]:
+    """Every versioned table: what is missing here would survive a rollback."""
+    return [
+        _Owned(tables.embeddings, "memory"),
+        _Owned(tables.memory_sources, "source"),
+        _Owned(tables.key_values, "kv", "scope_id"),
+        _Owned(tables.conversations, "message"),
+        _Owned(tables.conversation_embeddings, "message_vector"),
+        _Owned(tables.documents, "document"),
+        _Owned(tables.graph_nodes, "graph_node"),
+        _Owned(tables.graph_edges, "graph_edge"),
+        _Owned(tables.emotion_profiles, "emotion_profile"),
+    ]
+
+
+_SHOWN: dict[Kind, Callable[[Mapping[str, Any], View], Any]] = {
+    "memory": rows.memory,
+    "message": rows.message,
+    "kv": rows.key_value,
+}
+
+
+class HistoryService:
+    """Goes back, takes back and compares. Everything it does appends, so it can itself be undone."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._tables = session.tables
+
+    async def rollback(self, user_id: str, to_time: datetime) -> Reversal:
+        """Makes the present equal to what was known at `to_time`."""
+        checks.name(user_id, "user_id")
+        moment = as_utc(to_time, "to_time")
+        stamp = self._session.stamp(_new_origin("rollback"))
+        if moment > stamp.at:
+            raise InvalidInputError(f"to_time={moment.isoformat()} lies in the future; pass a moment that has been")
+        return await self._reverse(user_id, stamp, lambda vt, where: versioned.state_at(vt, where, moment))
+
+    async def undo(
+        self, user_id: str, *, origin: str | None = None, recorded_since: datetime | None = None
+    ) -> Reversal:
+        """Takes back what one writer wrote (`origin`), what was recorded since a time, or both together.
+
+        What others changed on top since then stays as they left it.
+        """
+        checks.name(user_id, "user_id")
+        if origin is None and recorded_since is None:
+            raise InvalidInputError("undo needs origin=, recorded_since= or both; to go back in time use rollback")
+        if origin is not None:
+            check_text(origin, "origin", limit=255)
+        since = checks.moment(recorded_since, "recorded_since")
+        return await self._reverse(
+            user_id,
+            self._session.stamp(_new_origin("undo")),
+            lambda vt, where: versioned.state_without(vt, where, origin=origin, recorded_since=since),
+        )
+
+    async def diff(self, user_id: str, t1: datetime, t2: datetime, view: View) -> Diff:
+        """What was learned, changed and forgotten from `t1` to `t2`, in the order it happened."""
+        checks.name(user_id, "user_id")
+        earlier, later = as_utc(t1, "t1"), as_utc(t2, "t2")
+        if later < earlier:
+            raise InvalidInputError(f"t2={later.isoformat()} lies before t1={earlier.isoformat()}; swap them")
+        # A view of the past knows nothing later than itself.
+        earlier, later = min(earlier, view.now), min(later, view.now)
+        found: list[Change] = []
+        for owned in _owned(self._tables):
+            if owned.kind in _SHOWN:
+                found += await self._changes(owned, user_id, earlier, later)
+        return Diff(
+            learned=tuple(change for change in found if change.before is None),
+            changed=tuple(change for change in found if change.before is not None and change.after is not None),
+            forgotten=tuple(change for change in found if change.after is None),
+        )
+
+    async def _changes(self, owned: _Owned, user_id: str, earlier: datetime, later: datetime) -> list[Change]:
+        statement = versioned.changes(owned.vt, owned.of(user_id), earlier, later)
+        pairs = (await self._session.execute(statement)).all()
+        ids = {row_id for _, before, after in pairs for row_id in (before, after) if row_id is not None}
+        found = await versioned.fetch_rows(self._session, owned.vt, ids)
+        kind: Kind = owned.kind  # pyright: ignore[reportAssignmentType]  # only the kinds of _SHOWN come here
+        show = _SHOWN[kind]
+
+        def state(row_id: uuid.UUID | None, moment: datetime) -> Any:
+            return None if row_id is None else show(found[row_id], View(now=moment, known_at=moment))
+
+        return [Change(kind, str(key), state(before, earlier), state(after, later)) for key, before, after in pairs]
+
+    async def _reverse(
+        self,
+        user_id: str,
+        stamp: Stamp,
+        target: Callable[[VersionedTable, ColumnElement[bool]], Any],
+    ) -> Reversal:
+        done: dict[str, Restored] = {}
+        for owned in _owned(self._tables):
+            where = owned.of(user_id)
+            done[owned.kind] = await versioned.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
+        # A message that came back may have left before its vector was made.
+        unembedded = (await self._session.execute(queries.unembedded(self._tables, user_id))).scalars()
+        jobs = [NewJob(EMBED_MESSAGE, str(key), user_id) for key in unembedded]
+        await JobQueue(self._tables.jobs).enqueue(self._session, jobs)
+        return Reversal(
+            origin=stamp.origin,
+            at=stamp.at,
+            restored={kind: len(r.restored) for kind, r in done.items() if r.restored and kind not in _INTERNAL},
+            ended={kind: len(r.ended) for kind, r in done.items() if r.ended and kind not in _INTERNAL},
+        )
+
+
+_INTERNAL = frozenset({"source", "message_vector"})
+
+
+def _new_origin(what: str) -> str:
+    return f"{what}-{uuid.uuid4().hex[:12]}"

@@ -1,0 +1,105 @@
+"""Key-values."""
+
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import insert
+
+from memground.clock import Stamp
+from memground.errors import InvalidInputError
+from memground.postgres import versioned
+from memground.text import check_json
+from memground.view import View
+from neuromem import checks
+from neuromem.db import Session
+from neuromem.queries import kv as queries
+from neuromem.services import rows
+from neuromem.types import DEFAULT_ORIGIN, KeyValue
+
+type Entries = list[KeyValue]
+"""Named, because inside a class with a method `list` the word no longer means the type."""
+
+
+class KVService:
+    """JSON values under (namespace, scope_id, key). Every change is a version; nothing is overwritten."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._entries = session.tables.key_values
+
+    async def set(
+        self, namespace: str, scope_id: str, key: str, value: Any, *, origin: str = DEFAULT_ORIGIN
+    ) -> KeyValue:
+        """Sets a value and returns the entry; setting an equal one changes nothing."""
+        stored = await self.batch_set(namespace, scope_id, {key: value}, origin=origin)
+        return stored[0]
+
+    async def batch_set(
+        self, namespace: str, scope_id: str, values: Mapping[str, Any], *, origin: str = DEFAULT_ORIGIN
+    ) -> Entries:
+        """Sets several values at once, all or none; returns the entries in the order given."""
+        _names(namespace, scope_id)
+        if not isinstance(values, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"values must be a dict of key to value, got {type(values).__name__}")
+        checked = {checks.name(key, "key"): check_json(value, f"value of {key!r}") for key, value in values.items()}
+        stamp = self._session.stamp(origin)
+        stored: dict[str, KeyValue] = {}
+        # In key order, so that two writers of the same keys wait for instead of block each other.
+        for key in sorted(checked):
+            row = await self._put(namespace, scope_id, key, checked[key], stamp)
+            stored[key] = rows.key_value(row, View(now=stamp.at))
+        return [stored[key] for key in checked]
+
+    async def get(self, namespace: str, scope_id: str, key: str, view: View, default: Any = None) -> Any:
+        """The value, or `default`."""
+        _names(namespace, scope_id)
+        statement = queries.one(self._session.tables, namespace, scope_id, checks.name(key, "key"), view)
+        row = (await self._session.execute(statement)).mappings().first()
+        return default if row is None else row["value"]
+
+    async def list(self, namespace: str, scope_id: str, view: View, *, prefix: str = "") -> Entries:
+        """The entries of a namespace, by key."""
+        _names(namespace, scope_id)
+        if prefix:
+            checks.name(prefix, "prefix")
+        statement = queries.in_namespace(self._session.tables, namespace, scope_id, view, prefix)
+        return [rows.key_value(row, view) for row in (await self._session.execute(statement)).mappings()]
+
+    async def history(self, namespace: str, scope_id: str, key: str, view: View) -> Entries:
+        """All versions the view knows of, newest first."""
+        _names(namespace, scope_id)
+        named = queries.named(self._session.tables, namespace, scope_id, checks.name(key, "key"))
+        result = await self._session.execute(versioned.history(self._entries, named, view))
+        return [rows.key_value(row, view) for row in result.mappings()]
+
+    async def delete(self, namespace: str, scope_id: str, key: str, *, origin: str = DEFAULT_ORIGIN) -> bool:
+        """Ends an entry; earlier moments still see it. Whether there was one."""
+        _names(namespace, scope_id)
+        named = queries.named(self._session.tables, namespace, scope_id, checks.name(key, "key"))
+        stamp = self._session.stamp(origin)
+        row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
+        if row is None:
+            return False
+        await versioned.close_rows(self._session, self._entries, [row["id"]], stamp)
+        return True
+
+    async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Mapping[str, Any]:
+        table = self._entries.table
+        named = queries.named(self._session.tables, namespace, scope_id, key)
+        # First writers of a new key have no row to lock: they queue here, the later ones then find the row.
+        await versioned.lock_name(self._session, f"{table.fullname}/{namespace}/{scope_id}/{key}")
+        row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
+        if row is not None:
+            return await versioned.append(self._session, self._entries, row, {"value": value}, stamp)
+        entry_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
+        version = await self._session.scalar(versioned.next_version(self._entries, entry_id, stamp))
+        names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}
+        new = versioned.new_row(stamp, {**names, "value": value}, version=version)
+        await self._session.execute(insert(table).values(new))
+        return new
+
+
+def _names(namespace: str, scope_id: str) -> None:
+    checks.name(namespace, "namespace")
+    checks.name(scope_id, "scope_id")

@@ -1,0 +1,189 @@
+"""Reading and versioning memories; what needs no embedding model."""
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import UUID, any_, bindparam, insert, select
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from memground.clock import Stamp
+from memground.errors import InvalidInputError, NotFoundError
+from memground.postgres import versioned
+from memground.view import View
+from neuromem import checks
+from neuromem.db import Session
+from neuromem.queries import memories as queries
+from neuromem.queries.memories import MemoryScope
+from neuromem.services import rows
+from neuromem.types import DEFAULT_ORIGIN, Memory, MemoryRef, Page, Source
+
+type Versions = list[Memory]
+type SourcesByMemory = dict[uuid.UUID, list[Source]]
+
+
+class MemoryService:
+    """Memories by id, by page and through their history."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._tables = session.tables
+
+    async def get(self, user_id: str, memory_id: MemoryRef, view: View) -> Memory | None:
+        """The memory as the view knows it, None when it knows none of that id."""
+        key = checks.identifier(memory_id, "memory_id")
+        statement = queries.one(self._tables, checks.name(user_id, "user_id"), key, view)
+        row = (await self._session.execute(statement)).mappings().first()
+        if row is None:
+            return None
+        sources = await self.sources(user_id, [key], view)
+        return rows.memory(row, view, sources.get(key, ()))
+
+    async def list(self, scope: MemoryScope, *, cursor: str | None, limit: int) -> Page[Memory]:
+        """A page of memories, the last written first."""
+        checks.name(scope.user_id, "user_id")
+        checks.limit(limit)
+        after = None if cursor is None else _position(cursor)
+        statement = queries.page(self._tables, scope, after=after, limit=limit + 1)
+        found = (await self._session.execute(statement)).mappings().all()
+        shown = found[:limit]
+        sources = await self.sources(scope.user_id, [row["memory_id"] for row in shown], scope.view)
+        items = tuple(rows.memory(row, scope.view, sources.get(row["memory_id"], ())) for row in shown)
+        return Page(items, _cursor(shown[-1]) if len(found) > limit else None)
+
+    async def history(self, user_id: str, memory_id: MemoryRef, view: View) -> Versions:
+        """All versions the view knows of, newest first; raises NotFoundError when there is none."""
+        owned = queries.owned(self._tables, checks.name(user_id, "user_id"), checks.identifier(memory_id, "memory_id"))
+        result = await self._session.execute(versioned.history(self._tables.embeddings, owned, view))
+        versions = [rows.memory(row, view) for row in result.mappings()]
+        if not versions:
+            raise _unknown(user_id, memory_id)
+        return versions
+
+    async def delete(self, user_id: str, memory_id: MemoryRef, *, origin: str = DEFAULT_ORIGIN) -> None:
+        """Ends a memory: earlier moments still see it, `revert` brings it back. Raises NotFoundError."""
+        row = await self.locked(user_id, memory_id)
+        stamp = self._session.stamp(origin)
+        await versioned.close_rows(self._session, self._tables.embeddings, [row["id"]], stamp)
+        links = self._tables.memory_sources
+        own = (links.table.c.user_id == user_id) & (links.table.c.derived_id == row["memory_id"])
+        current = (await self._session.execute(versioned.current(links, own))).mappings().all()
+        await versioned.close_rows(self._session, links, [link["id"] for link in current], stamp)
+
+    async def revert(self, user_id: str, memory_id: MemoryRef, version: int, *, origin: str = DEFAULT_ORIGIN) -> Memory:
+        """Appends a version equal to an earlier one; also brings a deleted memory back. Raises NotFoundError."""
+        key = checks.identifier(memory_id, "memory_id")
+        vt = self._tables.embeddings
+        owned = queries.owned(self._tables, checks.name(user_id, "user_id"), key)
+        target = select(vt.key_column, vt.table.c.id).where(owned, vt.table.c.version == version)
+        wanted = (
+            await self._session.execute(select(vt.table.c.known_from).where(owned, vt.table.c.version == version))
+        ).first()
+        if wanted is None:
+            raise NotFoundError(
+                f"user {user_id!r} has no version {version!r} of memory {memory_id}; history() shows those there are"
+            )
+        stamp = self._session.stamp(origin)
+        await versioned.restore(self._session, vt, target, owned, stamp)
+        links = self._tables.memory_sources
+        own = (links.table.c.user_id == user_id) & (links.table.c.derived_id == key)
+        then = versioned.state_at(links, own, wanted.known_from)
+        await versioned.restore(self._session, links, then, own, stamp)
+        memory = await self.get(user_id, key, View(now=stamp.at))
+        assert memory is not None  # it was restored above, in this transaction
+        return memory
+
+    async def locked(self, user_id: str, memory_id: MemoryRef) -> Mapping[str, Any]:
+        """The current row, locked until the transaction ends; raises NotFoundError."""
+        owned = queries.owned(self._tables, checks.name(user_id, "user_id"), checks.identifier(memory_id, "memory_id"))
+        row = (await self._session.execute(versioned.current(self._tables.embeddings, owned))).mappings().first()
+        if row is None:
+            raise _unknown(user_id, memory_id)
+        return row
+
+    async def sources(self, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> SourcesByMemory:
+        """What memories came from."""
+        if not memory_ids:
+            return {}
+        found: SourcesByMemory = {}
+        for row in await self._session.execute(queries.sources_of(self._tables, user_id, memory_ids, view)):
+            memory_id, source = rows.source(row)
+            found.setdefault(memory_id, []).append(source)
+        return found
+
+    async def link_sources(
+        self,
+        user_id: str,
+        links: Mapping[uuid.UUID, Sequence[Source]],
+        known_from: Mapping[uuid.UUID, datetime],
+        stamp: Stamp,
+    ) -> None:
+        """Records what new memories came from; raises NotFoundError for a source that is not the user's."""
+        wanted = {source.id for sources in links.values() for source in sources}
+        if not wanted:
+            return
+        await self._check_sources(user_id, [s for sources in links.values() for s in sources])
+        new = [
+            versioned.new_row(
+                stamp,
+                {
+                    "link_id": uuid.uuid4(),
+                    "user_id": user_id,
+                    "derived_kind": "memory",
+                    "derived_id": memory_id,
+                    "source_kind": source.kind,
+                    "source_id": uuid.UUID(source.id),
+                    "span": source.span,
+                },
+                known_from=known_from[memory_id],
+            )
+            for memory_id, sources in links.items()
+            for source in sources
+        ]
+        await self._session.execute(insert(self._tables.memory_sources.table), new)
+
+    async def _check_sources(self, user_id: str, sources: Sequence[Source]) -> None:
+        tables = {"message": self._tables.conversations, "document": self._tables.documents}
+        for kind, vt in tables.items():
+            ids = sorted({uuid.UUID(source.id) for source in sources if source.kind == kind})
+            if not ids:
+                continue
+            among = any_(bindparam("ids", ids, type_=ARRAY(UUID)))
+            statement = select(vt.key_column).where(vt.table.c.user_id == user_id, vt.key_column == among).distinct()
+            found = set((await self._session.execute(statement)).scalars())
+            if missing := [str(key) for key in ids if key not in found]:
+                raise NotFoundError(f"user {user_id!r} has no {kind} {missing[0]}, which is named as a source")
+
+
+def checked_sources(sources: Sequence[Source | MemoryRef]) -> list[Source]:
+    """Sources as given to `add_memory`: `Source` values, or ids of messages."""
+    if isinstance(sources, str):
+        raise InvalidInputError(f"sources must be a list of Source or message ids, got the str {sources!r}")
+    checked: list[Source] = []
+    for source in sources:
+        value = source if isinstance(source, Source) else Source("message", str(source))
+        if value.kind not in ("message", "document"):
+            raise InvalidInputError(f"source kind {value.kind!r} is not accepted; pass 'message' or 'document'")
+        span = None if value.span is None else checks.metadata(value.span)
+        checked.append(Source(value.kind, str(checks.identifier(value.id, "source id")), span))
+    return checked
+
+
+def _unknown(user_id: str, memory_id: MemoryRef) -> NotFoundError:
+    return NotFoundError(f"user {user_id!r} has no memory {memory_id}")
+
+
+def _cursor(row: Mapping[str, Any]) -> str:
+    return base64.urlsafe_b64encode(json.dumps([row["version"], str(row["id"])]).encode()).decode()
+
+
+def _position(cursor: str) -> tuple[int, uuid.UUID]:
+    try:
+        version, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return int(version), uuid.UUID(row_id)
+    except (ValueError, TypeError, AttributeError, binascii.Error):
+        raise InvalidInputError(f"cursor={cursor!r:.80} is none of ours; pass the .cursor of the page before") from None

@@ -1,0 +1,71 @@
+"""From table rows to the values users get, as a view sees them."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from memground.view import View
+from neuromem.types import KeyValue, Memory, Message, Source
+
+
+def memory(row: Mapping[str, Any], view: View, sources: Sequence[Source] = ()) -> Memory:
+    return Memory(
+        memory_id=str(row["memory_id"]),
+        record_id=str(row["id"]),
+        user_id=row["user_id"],
+        content=row["content"],
+        memory_type=row["memory_type"],
+        metadata=row["metadata_"],
+        importance=row["importance"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        event_at=row["event_at"],
+        version=row["version"],
+        known_from=row["known_from"],
+        known_to=view.mask(row["known_to"]),
+        recorded_at=row["recorded_at"],
+        origin=row["origin"],
+        created_at=row["created_at"],
+        updated_at=row["recorded_at"],
+        sources=tuple(sources),
+    )
+
+
+def message(row: Mapping[str, Any], view: View) -> Message:
+    return Message(
+        message_id=str(row["message_id"]),
+        user_id=row["user_id"],
+        session_id=row["session_id"],
+        seq=row["seq"],
+        role=row["role"],
+        speaker=row["speaker"],
+        content=row["content"],
+        metadata=row["metadata_"],
+        external_id=row["external_id"],
+        timestamp=row["event_at"],
+        extracted=row["extracted"],
+        known_from=row["known_from"],
+        known_to=view.mask(row["known_to"]),
+        recorded_at=row["recorded_at"],
+        origin=row["origin"],
+        created_at=row["created_at"],
+    )
+
+
+def key_value(row: Mapping[str, Any], view: View) -> KeyValue:
+    return KeyValue(
+        namespace=row["namespace"],
+        scope_id=row["scope_id"],
+        key=row["key"],
+        value=row["value"],
+        version=row["version"],
+        known_from=row["known_from"],
+        known_to=view.mask(row["known_to"]),
+        origin=row["origin"],
+        created_at=row["created_at"],
+        updated_at=row["recorded_at"],
+    )
+
+
+def source(row: Any) -> tuple[uuid.UUID, Source]:
+    return row.derived_id, Source(row.source_kind, str(row.source_id), row.span)

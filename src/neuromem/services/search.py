@@ -1,0 +1,246 @@
+"""Adding memories and finding them again."""
+
+import asyncio
+import uuid
+from collections.abc import Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import insert
+
+from memground.embedding import EmbeddingProvider, check_vectors
+from memground.errors import InvalidInputError
+from memground.postgres import versioned
+from memground.postgres.arms import EXACT_LIMIT, approximate_settings, visible_up_to
+from memground.postgres.versioned import known
+from memground.text import check_text
+from memground.view import View
+from neuromem import checks
+from neuromem.db import Session
+from neuromem.queries import memories as queries
+from neuromem.queries.memories import MemoryScope
+from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.services import rows
+from neuromem.services.memories import MemoryService, checked_sources
+from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory
+
+UNCHANGED: Any = object()
+"""Default of `update`: leave the field as it is (None would mean: clear it)."""
+
+
+@dataclass(frozen=True)
+class ScoredMemories:
+    """What `scored_search` found: hits best first, and the best score of either arm (0 where it found nothing)."""
+
+    hits: list[Hit]
+    best: list[str]
+    vector_top: float
+    keyword_top: float
+
+
+class SearchService:
+    """Memories in and out by meaning and by word."""
+
+    def __init__(self, session: Session, embedding: EmbeddingProvider, ranking: RankingProfile | None = None) -> None:
+        self._session = session
+        self._tables = session.tables
+        self._embedding = embedding
+        self._ranking = ranking or RankingProfile()
+
+    async def add(self, user_id: str, memories: Sequence[NewMemory], *, origin: str = DEFAULT_ORIGIN) -> list[Memory]:
+        """Embeds (one batch) and stores memories, all or none; returns them in order."""
+        checks.name(user_id, "user_id")
+        # Checked and embedded before the first statement: no connection is held while the model works.
+        stamp = self._session.stamp(origin)
+        new = [_row(user_id, memory, stamp) for memory in memories]
+        links = {row["memory_id"]: checked_sources(m.sources) for row, m in zip(new, memories, strict=True)}
+        if not new:
+            return []
+        vectors = await self.embed([row["content"] for row in new])
+        for row, vector in zip(new, vectors, strict=True):
+            row["embedding"] = vector
+        await MemoryService(self._session).link_sources(
+            user_id, links, {row["memory_id"]: row["known_from"] for row in new}, stamp
+        )
+        await self._session.execute(insert(self._tables.embeddings.table), new)
+        view = View(now=stamp.at)
+        return [rows.memory(row, view, links[row["memory_id"]]) for row in new]
+
+    async def update(
+        self, user_id: str, memory_id: MemoryRef, changes: dict[str, Any], *, known_at: Any = None, origin: str
+    ) -> Memory:
+        """Appends a version with the given fields changed; equal content changes nothing. Raises NotFoundError."""
+        values = _changes(changes)
+        vector = (await self.embed([values["content"]]))[0] if "content" in values else None
+        service = MemoryService(self._session)
+        row = await service.locked(user_id, memory_id)
+        stamp = self._session.stamp(origin)
+        start = None if known_at is None else versioned.check_known(known_at, stamp)
+        valid_from, valid_to = checks.validity(
+            values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
+        )
+        if vector is not None and values["content"] != row["content"]:
+            values["embedding"] = vector
+            # Other words are news: their age counts from now, unless they say since when they hold.
+            values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
+        elif "valid_from" in values and valid_from is not None:
+            values["event_at"] = valid_from
+        now = await versioned.append(self._session, self._tables.embeddings, row, values, stamp, known_from=start)
+        sources = await service.sources(user_id, [row["memory_id"]], View(now=stamp.at))
+        return rows.memory(now, View(now=stamp.at), sources.get(row["memory_id"], ()))
+
+    async def search(
+        self, scope: MemoryScope, query: str, *, limit: int, query_embedding: Sequence[float] | None, explain: bool
+    ) -> list[Hit]:
+        """The best memories for a query."""
+        checks.name(scope.user_id, "user_id")
+        checks.query(query)
+        checks.limit(limit)
+        async with self.query_vector(query, query_embedding) as embedding:
+            keyword = await self.keyword_arm(scope, query)
+            exact = await self.exact(scope.user_id, scope.view)
+            found = await self.scored_search(scope, await embedding, keyword, limit=limit, exact=exact)
+        hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
+        return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
+
+    async def keyword_arm(self, scope: MemoryScope, query: str) -> list[tuple[uuid.UUID, float]]:
+        """(version row id, score) of the memories that share a word with the query, best first."""
+        statement = queries.keyword_arm(self._tables, scope, query, self._ranking.candidates)
+        return [(row.id, row.score) for row in await self._session.execute(statement)]
+
+    async def exact(self, user_id: str, view: View) -> bool:
+        """Whether the user has few enough memories in the view to compare every vector."""
+        table = self._tables.embeddings.table
+        return await self.compares_all([table.c.user_id == user_id, known(table, view)], table)
+
+    async def compares_all(self, where: Sequence[Any], table: Any) -> bool:
+        """Whether `where` admits few enough rows for an exact scan; if not, HNSW is told to look further."""
+        if await self._session.scalar(visible_up_to(where, table, EXACT_LIMIT + 1)) <= EXACT_LIMIT:
+            return True
+        await self._session.execute(approximate_settings(self._ranking.candidates))
+        return False
+
+    async def scored_search(
+        self,
+        scope: MemoryScope,
+        vector: Sequence[float],
+        keyword: Sequence[tuple[uuid.UUID, float]],
+        *,
+        limit: int,
+        exact: bool = True,
+        tops: tuple[float, float] = (0.0, 0.0),
+    ) -> ScoredMemories:
+        """The fusion of both arms in SQL; see `RankingProfile`.
+
+        `tops`: the best vector and keyword score found elsewhere, so that scores compare with what is ranked there.
+        """
+        statement = queries.scored(
+            self._tables, scope, vector, keyword, self._ranking, limit=limit, exact=exact, tops=tops
+        )
+        found = (await self._session.execute(statement)).mappings().all()
+        sources = await MemoryService(self._session).sources(
+            scope.user_id, [row["memory_id"] for row in found], scope.view
+        )
+        hits = [
+            Hit(
+                rows.memory(row, scope.view, sources.get(row["memory_id"], ())), row["score"], _explain(row, scope.view)
+            )
+            for row in found
+        ]
+        best = [str(row["memory_id"]) for row in found if 1 in (row["vector_rank"], row["keyword_rank"])]
+        return ScoredMemories(
+            hits,
+            best,
+            vector_top=max((row["vector_score"] or 0.0 for row in found), default=0.0),
+            keyword_top=max((score for _, score in keyword), default=0.0),
+        )
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """Vectors of texts, checked."""
+        provider = self._embedding
+        vectors = await provider.embed_batch(texts)
+        return check_vectors(vectors, count=len(texts), dims=provider.dims, model_id=provider.model_id)
+
+    @asynccontextmanager
+    async def query_vector(self, query: str, given: Sequence[float] | None):
+        """An awaitable vector of the query, embedded while the block reads what needs no vector."""
+        if given is not None:
+            future: asyncio.Future[list[float]] = asyncio.get_running_loop().create_future()
+            future.set_result(checks.vector(given, self._tables.dims))
+            yield future
+            return
+        task = asyncio.create_task(self._embed_query(query))
+        try:
+            yield task
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    async def _embed_query(self, query: str) -> list[float]:
+        provider = self._embedding
+        vector = await provider.embed_query(query)
+        return check_vectors([vector], count=1, dims=provider.dims, model_id=provider.model_id)[0]
+
+
+def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
+    if not isinstance(memory, NewMemory):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise InvalidInputError(f"a memory must be a str or a NewMemory, got {type(memory).__name__} {memory!r:.80}")
+    valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)
+    known_from = versioned.check_known(memory.known_at, stamp)
+    values = {
+        "memory_id": uuid.uuid4(),
+        "user_id": user_id,
+        "content": check_text(memory.content, "content"),
+        "memory_type": checks.name(memory.memory_type, "memory_type", limit=50),
+        "metadata_": checks.metadata(memory.metadata),
+        "importance": DEFAULT_IMPORTANCE if memory.importance is None else checks.importance(memory.importance),
+        "valid_from": valid_from,
+        "valid_to": valid_to,
+        "event_at": valid_from or known_from,
+    }
+    return versioned.new_row(stamp, values, known_from=known_from)
+
+
+def _changes(changes: dict[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in changes.items() if value is not UNCHANGED}
+    if not given:
+        raise InvalidInputError(f"nothing to update; pass at least one of {', '.join(changes)}")
+    values: dict[str, Any] = {}
+    for field, value in given.items():
+        match field:
+            case "content":
+                values["content"] = check_text(value, "content")
+            case "memory_type":
+                values["memory_type"] = checks.name(value, "memory_type", limit=50)
+            case "metadata":
+                values["metadata_"] = checks.metadata(value)
+            case "importance":
+                values["importance"] = checks.importance(value)
+            case _:
+                values[field] = checks.moment(value, field)
+    return values
+
+
+def _explain(row: Any, view: View) -> Explanation:
+    notes: list[str] = []
+    if row["ended"] < 1.0:
+        notes.append(f"no longer true since {row['valid_to'].date().isoformat()}")
+    if row["vector_rank"] is None:
+        notes.append("found by its words only")
+    elif row["keyword_rank"] is None:
+        notes.append("found by its meaning only")
+    return Explanation(
+        vector_rank=row["vector_rank"],
+        vector_score=row["vector_score"],
+        keyword_rank=row["keyword_rank"],
+        keyword_score=row["keyword_score"],
+        parts={
+            "fused": row["fused"],
+            "recency": row["recency"],
+            "importance": row["importance_factor"],
+            "ended": row["ended"],
+        },
+        notes=tuple(notes),
+    )

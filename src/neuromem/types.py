@@ -1,0 +1,282 @@
+"""What neuromem takes and gives: frozen values, each with `.to_dict()` for JSON."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from memground.postgres.queue import QueueStatus
+
+type Metadata = Mapping[str, Any]
+type MemoryRef = str | uuid.UUID
+type Kind = Literal["memory", "message", "kv"]
+
+DEFAULT_ORIGIN = "agent"
+DEFAULT_SESSION = "default"
+DEFAULT_IMPORTANCE = 5
+PROFILE_NAMESPACE = "profile"
+
+
+class MemoryType(StrEnum):
+    """The memory types neuromem itself knows; any other name may be used too."""
+
+    GENERAL = "general"
+    FACT = "fact"
+    EPISODIC = "episodic"
+    INSIGHT = "insight"
+    DOCUMENT = "document"
+
+
+class Value:
+    """A frozen result that can be written as JSON."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-able values; times as ISO 8601, ids as strings."""
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # pyright: ignore[reportArgumentType]
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case Value():
+            return value.to_dict()
+        case datetime():
+            return value.isoformat()
+        case uuid.UUID():
+            return str(value)
+        case Mapping():
+            return {str(k): _plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        case str():
+            return value
+        case Sequence():
+            return [_plain(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
+        case _ if is_dataclass(value):
+            return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class Source(Value):
+    """What a memory came from: a message or a file, and where in it."""
+
+    kind: Literal["message", "document"]
+    id: str
+    span: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewMemory(Value):
+    """A memory to be added; the fields mean what `add_memory` says of them."""
+
+    content: str
+    memory_type: str = MemoryType.GENERAL
+    metadata: Metadata | None = None
+    importance: int | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    known_at: datetime | None = None
+    sources: Sequence[Source | MemoryRef] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Value):
+    """One thing remembered, in one of its versions.
+
+    `memory_id` names the thing, `record_id` this version of it. `event_at` is the time it is about (valid_from where
+    given, else when it became known): ages count from it. `known_to` is None while this version is current.
+    """
+
+    memory_id: str
+    record_id: str
+    user_id: str
+    content: str
+    memory_type: str
+    metadata: Metadata
+    importance: int
+    valid_from: datetime | None
+    valid_to: datetime | None
+    event_at: datetime
+    version: int
+    known_from: datetime
+    known_to: datetime | None
+    recorded_at: datetime
+    origin: str
+    created_at: datetime
+    updated_at: datetime
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class NewMessage(Value):
+    """A message to be ingested; the fields mean what `ingest` says of them."""
+
+    role: str
+    content: str
+    timestamp: datetime | None = None
+    external_id: str | None = None
+    speaker: str | None = None
+    metadata: Metadata | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message(Value):
+    """One turn of a conversation. `timestamp` is when it was said, `seq` its place in the session, from 1."""
+
+    message_id: str
+    user_id: str
+    session_id: str
+    seq: int
+    role: str
+    speaker: str | None
+    content: str
+    metadata: Metadata
+    external_id: str | None
+    timestamp: datetime
+    extracted: bool
+    known_from: datetime
+    known_to: datetime | None
+    recorded_at: datetime
+    origin: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Session(Value):
+    """A conversation as a view sees it: how many messages, first and last time."""
+
+    session_id: str
+    user_id: str
+    message_count: int
+    first_message_at: datetime
+    last_message_at: datetime
+    closed_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyValue(Value):
+    """A value under a key. In `list` and `history`."""
+
+    namespace: str
+    scope_id: str
+    key: str
+    value: Any
+    version: int
+    known_from: datetime
+    known_to: datetime | None
+    origin: str
+    created_at: datetime
+    updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation(Value):
+    """Why a hit stands where it stands.
+
+    `vector_score` is the cosine similarity, `keyword_score` the keyword engine's; ranks count from 1; None: the arm did
+    not find it. `parts` are the terms of the score by name, `notes` say in words what raised or lowered it.
+    """
+
+    vector_rank: int | None = None
+    vector_score: float | None = None
+    keyword_rank: int | None = None
+    keyword_score: float | None = None
+    parts: Mapping[str, float] = field(default_factory=dict[str, float])
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Hit(Value):
+    """A memory found, its score (comparable within one answer) and, when asked, why."""
+
+    memory: Memory
+    score: float
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MessageHit(Value):
+    """A message found, its score (comparable within one answer) and, when asked, why."""
+
+    message: Message
+    score: float
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MergedHit(Value):
+    """One entry of recall's single ranking.
+
+    `source` is what gave the content its score, `sources` all that hold the same content. `id` is the memory's or the
+    message's. `at` is the time it is about.
+    """
+
+    content: str
+    score: float
+    source: Literal["vector", "graph", "conversation"]
+    sources: tuple[str, ...]
+    id: str
+    metadata: Metadata
+    at: datetime
+    known_from: datetime
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    speaker: str | None = None
+    explanation: Explanation | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecallResult(Value):
+    """All that is remembered about a query. `merged` is the ranking to use; the rest is where it came from."""
+
+    merged: tuple[MergedHit, ...]
+    vector_results: tuple[Hit, ...]
+    conversation_results: tuple[MessageHit, ...]
+    graph_results: tuple[Any, ...]
+    graph_context: str
+    user_profile: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Page[T](Value):
+    """Part of a listing; pass `cursor` to get the next part, None at the end."""
+
+    items: tuple[T, ...]
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Value):
+    """One thing that differs between two moments; `before` is None for what was learned, `after` for what was forgotten."""
+
+    kind: Kind
+    id: str
+    before: Memory | Message | KeyValue | None
+    after: Memory | Message | KeyValue | None
+
+
+@dataclass(frozen=True, slots=True)
+class Diff(Value):
+    """What changed in what is known about a user between two moments."""
+
+    learned: tuple[Change, ...]
+    changed: tuple[Change, ...]
+    forgotten: tuple[Change, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reversal(Value):
+    """What `rollback` or `undo` did. Pass `origin` to `undo` to take it back.
+
+    `restored` and `ended` count logical rows per kind: those that got an earlier state again, and those that are no
+    longer known.
+    """
+
+    origin: str
+    at: datetime
+    restored: Mapping[str, int]
+    ended: Mapping[str, int]
+
+
+BackgroundStatus = QueueStatus

@@ -1,0 +1,83 @@
+"""One real embedded PostgreSQL for the whole run; tests keep apart by user, schema or database."""
+
+import itertools
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from support.embedded import short_tmp_dir
+
+from memground.embedding import EmbeddingProvider, LocalEmbedding
+from memground.postgres.embedded import EmbeddedPostgres
+from neuromem import NeuroMemory
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncIterator[EmbeddedPostgres]:
+    with short_tmp_dir() as folder:
+        server = await EmbeddedPostgres.open(folder / "pg")
+        yield server
+        await server.close()
+
+
+@pytest.fixture(scope="session")
+async def pg_url(server: EmbeddedPostgres) -> str:
+    """A database of its own, as a SQLAlchemy URL."""
+    await server.ensure_database("toys")
+    return server.url("toys").replace("postgresql://", "postgresql+asyncpg://")
+
+
+@pytest.fixture(scope="session")
+async def database_url(server: EmbeddedPostgres) -> str:
+    """The database most neuromem tests share."""
+    await server.ensure_database("minds")
+    return server.url("minds")
+
+
+@pytest.fixture(scope="session")
+async def embedding() -> AsyncIterator[LocalEmbedding]:
+    """The real local model, loaded once."""
+    provider = LocalEmbedding()
+    provider.ensure_installed()
+    yield provider
+
+
+@pytest.fixture
+def user() -> str:
+    """A user nobody else has."""
+    return f"user-{next(_numbers)}-{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture
+def schema() -> str:
+    """A schema nobody else has."""
+    return f"s{next(_numbers)}_{uuid.uuid4().hex[:6]}"
+
+
+@pytest.fixture(scope="session")
+async def nm(database_url: str, embedding: LocalEmbedding) -> AsyncIterator[NeuroMemory]:
+    """A mind that tests share: they keep apart by `user`."""
+    async with NeuroMemory(database_url, embedding) as mind:
+        yield mind
+
+
+type OpenMind = Callable[..., Awaitable[NeuroMemory]]
+
+
+@pytest.fixture
+async def open_mind(database_url: str, schema: str) -> AsyncIterator[OpenMind]:
+    """Opens minds in a schema of the test's own: `await open_mind(embedding=…, clock=…)`; closes them at the end."""
+    opened: list[NeuroMemory] = []
+
+    async def open_mind(url: str | None = None, embedding: EmbeddingProvider | None = None, **options: object) -> NeuroMemory:
+        options.setdefault("schema", schema)
+        mind = NeuroMemory(url or database_url, embedding, **options)  # type: ignore[arg-type]
+        await mind.init()
+        opened.append(mind)
+        return mind
+
+    yield open_mind
+    for mind in opened:
+        await mind.close()
