@@ -1,9 +1,10 @@
 """Checks and small functions on text that both systems need."""
 
+import math
 import re
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from memground.errors import InvalidInputError
 
@@ -87,16 +88,16 @@ def _json(value: Any, place: str, depth: int, budget: list[int]) -> Any:
                 raise InvalidInputError(f"{place} is {value}, which does not fit 64 bits; pass it as a string")
             return int(value)
         case float():
-            if value != value or value in (float("inf"), float("-inf")):
+            if not math.isfinite(value):
                 raise InvalidInputError(f"{place} is {value}, which JSON cannot hold; pass None or a finite number")
             return float(value)
         case Mapping():
             copy: dict[str, Any] = {}
-            for key, item in value.items():  # pyright: ignore[reportUnknownVariableType]
+            for key, item in cast(Mapping[Any, Any], value).items():
                 if not isinstance(key, str):
                     raise InvalidInputError(
                         f"{place} has the key {key!r} of type {type(key).__name__}; keys must be str"
-                    )  # pyright: ignore[reportUnknownArgumentType]
+                    )
                 budget[0] -= len(key)
                 check_text(key, f"a key of {place}", empty=True)
                 copy[key] = _json(item, f"{place}.{key}", depth - 1, budget)

@@ -1,7 +1,7 @@
 """The front door."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Self
@@ -49,6 +49,7 @@ class NeuroMemory(Writer):
         pool_size: int = 10,
     ) -> None:
         self._embedding = embedding or LocalEmbedding()
+        self._owns_embedding = embedding is None
         self._db = Database(
             database_url,
             dims=self._embedding.dims,
@@ -89,7 +90,8 @@ class NeuroMemory(Writer):
         if worker is not None:
             await worker.stop()
         await self._db.close()
-        await self._embedding.close()
+        if self._owns_embedding:
+            await self._embedding.close()
 
     async def __aenter__(self) -> Self:
         await self.init()
@@ -113,7 +115,7 @@ class NeuroMemory(Writer):
         )
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[Transaction]:
+    async def transaction(self) -> AsyncGenerator[Transaction]:
         """The same calls in one transaction: commits at the end of the block, rolls back on an error.
 
         ::
@@ -173,7 +175,7 @@ class _Shared:
         self._session = session
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self) -> AsyncGenerator[Session]:
         yield self._session
 
     read = session

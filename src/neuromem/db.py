@@ -1,6 +1,6 @@
 """The opened database: engine, tables, transactions."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -150,7 +150,7 @@ class Database:
         return redact(self._opened(self._url_in_use if self._tables else None))
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[Session]:
+    async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
         session = Session(self._opened(self._engine), self._url_in_use, self.tables, self.clock)
         try:
@@ -160,7 +160,7 @@ class Database:
             await session.close()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[Session]:
+    async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
         session = Session(self._opened(self._reader), self._url_in_use, self.tables, self.clock)
         try:

@@ -4,7 +4,7 @@
 transaction, `AsOf` only reads, at one moment.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -75,7 +75,7 @@ class Context:
         return View.of(self.clock, self.as_of if as_of is None else as_of, valid_at)
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[Session]:
+    async def write(self) -> AsyncGenerator[Session]:
         """A session whose commit wakes the background worker."""
         async with self.source.session() as session:
             yield session
@@ -304,8 +304,8 @@ class Writer(Reader):
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
-        self.kv = KVFacade(context)
-        self.conversations = ConversationsFacade(context)
+        self.kv = KVFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]  # set once, never reassigned
+        self.conversations = ConversationsFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def ingest(
         self,

@@ -1,9 +1,11 @@
 """The SQL of a filter is true of exactly the rows whose document the Python predicate matches."""
 
+import operator
 import struct
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
+from math import inf, nextafter
 from typing import Any, get_args
 
 import pytest
@@ -109,7 +111,8 @@ def json_objects(keys: list[str], scalars: list[Any]) -> st.SearchStrategy[Any]:
 def typed_rows() -> dict[str, st.SearchStrategy[Any]]:
     return {
         "importance": st.none() | st.sampled_from([-1, 0, 1, 4]),
-        "score": st.none() | st.sampled_from([*FLOATS, float("nan"), float("inf"), float("-inf")]),
+        "score": st.none()
+        | st.sampled_from([*FLOATS, 2.0**62, nextafter(2.0**53, inf), float("nan"), float("inf"), float("-inf")]),
         "ratio": st.none() | st.sampled_from(RATIOS),
         "price": st.none() | st.sampled_from([*PRICES, Decimal("NaN")]),
         "title": st.none() | st.sampled_from(TEXTS),
@@ -165,7 +168,7 @@ def typed_filters() -> st.SearchStrategy[Filter]:
     ops = [op for op in get_args(Operator) if not op.startswith("contains")]
     pools: dict[str, list[Any]] = {
         "importance": [*INT64, *FLOATS],
-        "score": [*INT64, *FLOATS],
+        "score": [*INT64, 2**62, 2**62 - 200, *FLOATS],
         "ratio": [*RATIOS, 0.1, 0.3, 1, 2**24 + 1],
         "price": [*INT64, *FLOATS],
         "title": TEXTS,
@@ -273,6 +276,11 @@ async def test_numbers_compare_by_their_decimal_text(connection: AsyncConnection
         filters: list[Filter] = [field == value for value in wanted]
         assert [tuple(matches(filter, document) for filter in filters) for document in documents] == expected
         assert await verdicts(connection, documents, filters) == expected
+        between = [field.between(low, high) for low in wanted for high in wanted]
+        orders = [
+            make(field, value) for make in (operator.gt, operator.ge, operator.lt, operator.le) for value in wanted
+        ]
+        await check_agreement(connection, documents, [*between, *orders])
 
 
 async def test_json_null_and_sql_null_are_both_missing(connection: AsyncConnection) -> None:

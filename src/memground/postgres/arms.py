@@ -15,7 +15,6 @@ from sqlalchemy import (
     ColumnElement,
     Float,
     Index,
-    Select,
     String,
     Table,
     cast,
@@ -28,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import UserDefinedType
 
+from memground.postgres.engine import Query
 from memground.text import has_cjk, words
 
 EXACT_LIMIT = 20_000
@@ -67,7 +67,7 @@ class VectorArm:
         *,
         limit: int,
         exact: bool,
-    ) -> Select[Any]:
+    ) -> Query:
         """(id, score) of the `limit` nearest rows. `exact` compares every row `where` admits."""
         distance: ColumnElement[float]
         if self.dims > MAX_HNSW_VECTOR and not exact:
@@ -85,7 +85,7 @@ class VectorArm:
         )
 
 
-def approximate_settings(limit: int) -> Select[Any]:
+def approximate_settings(limit: int) -> Query:
     """Statement that widens HNSW for this transaction, so that filters do not starve it (pgvector ≥ 0.8)."""
     return select(
         func.set_config("hnsw.iterative_scan", "relaxed_order", True),
@@ -95,7 +95,7 @@ def approximate_settings(limit: int) -> Select[Any]:
     )
 
 
-def visible_up_to(where: Sequence[ColumnElement[bool]], table: Table, limit: int) -> Select[tuple[int]]:
+def visible_up_to(where: Sequence[ColumnElement[bool]], table: Table, limit: int) -> Query:
     """How many rows `where` admits, counted no further than `limit`."""
     return select(func.count()).select_from(select(literal(1)).select_from(table).where(*where).limit(limit).subquery())
 
@@ -141,7 +141,7 @@ class KeywordArm:
         *,
         limit: int,
         further: Sequence[ColumnElement[bool]] = (),
-    ) -> Select[Any]:
+    ) -> Query:
         """(id, score) of the `limit` best rows that share a word with the query.
 
         `where`: conditions on `literals` and `filters`, which the index answers. `further`: any others; they are tested
@@ -186,7 +186,7 @@ class KeywordArm:
         return func.to_tsvector(literal_column("'english'::regconfig"), spaced)
 
 
-def warm_aliases() -> Select[Any]:
+def warm_aliases() -> Query:
     """Statement to run once in a writing transaction before BM25 is asked in a read-only one.
 
     pg_search records a type modifier in a table of its own when it first meets it, which a read-only transaction may not.

@@ -5,15 +5,32 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
+from sqlalchemy import RowMapping, Select
+from sqlalchemy.engine import Result
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.sql.base import Executable
 
 from memground.errors import ConfigurationError, UnavailableError
+
+type Query = Select[*tuple[Any, ...]]
+"""A statement that reads, whatever its columns."""
+
+type Row = RowMapping | Mapping[str, Any]
+"""A row by column name: as read, or as about to be written."""
+
+
+class Executor(Protocol):
+    """What runs statements in the caller's transaction: a connection, or a session of the system above."""
+
+    async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]: ...
+
 
 _SCHEMES = ("postgres", "postgresql")
 
@@ -60,7 +77,7 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
 
 
 @asynccontextmanager
-async def reporting(url: str) -> AsyncIterator[None]:
+async def reporting(url: str) -> AsyncGenerator[None]:
     """Turns the driver's ways of saying "the server is not there" into UnavailableError."""
     try:
         yield

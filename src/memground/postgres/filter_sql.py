@@ -6,6 +6,7 @@ strings and values in ``vars``. Lax jsonpath opens arrays more eagerly than :fun
 """
 
 import json
+import math
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +33,6 @@ from sqlalchemy import (
     not_,
     or_,
 )
-from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import JSONB, JSONPATH
 from sqlalchemy.types import TypeEngine
 
@@ -136,16 +136,33 @@ def _typed_condition(comparison: Comparison, column: FilterColumn) -> ColumnElem
 
 
 def _number_condition(comparison: Comparison, column: ColumnElement[Any]) -> ColumnElement[bool]:
-    numbers = cast("tuple[int | float, ...]", comparison.values)
-    if isinstance(column.type, Integer):
-        if all(isinstance(number, int) for number in numbers):
-            return _compared(comparison.op, column, BigInteger(), numbers)
-        return _compared(comparison.op, column, Numeric(), [Decimal(exact(number)) for number in numbers])
+    op, numbers = comparison.op, cast("tuple[int | float, ...]", comparison.values)
+    if isinstance(column.type, Integer) and all(isinstance(number, int) for number in numbers):
+        return _compared(op, column, BigInteger(), numbers)
     if isinstance(column.type, Float):
-        # Through text: a direct cast to numeric keeps 15 digits, the text keeps all that tell two floats apart.
-        column = sql_cast(sql_cast(sql_cast(column, Double()), Text()), Numeric())
-    condition = _compared(comparison.op, column, Numeric(), [Decimal(exact(number)) for number in numbers])
+        condition = _compared("in" if op == "eq" else op, column, Double[float](), _doubles(op, numbers))
+        return and_(column != literal(math.nan, Double[float]()), condition)
+    condition = _compared(op, column, Numeric(), [Decimal(exact(number)) for number in numbers])
     return and_(column != literal(Decimal("NaN"), Numeric()), condition)
+
+
+def _doubles(op: str, numbers: Sequence[int | float]) -> list[float]:
+    """The doubles that divide a column of doubles as ``numbers`` do: no integer beyond 2**53 is rounded."""
+    match op:
+        case "eq" | "in":
+            return [float(number) for number in numbers if exact(float(number)) == exact(number)]
+        case "between":
+            return [_double_beside(numbers[0], above=True), _double_beside(numbers[1], above=False)]
+        case _:
+            return [_double_beside(numbers[0], above=op in ("gte", "lt"))]
+
+
+def _double_beside(number: int | float, above: bool) -> float:
+    """The double equal to ``number``, or the next one above or below it."""
+    near = float(number)
+    if exact(near) == exact(number) or (exact(near) > exact(number)) is above:
+        return near
+    return math.nextafter(near, math.inf if above else -math.inf)
 
 
 def _compared(op: str, left: ColumnElement[Any], kind: TypeEngine[Any], values: Sequence[Any]) -> ColumnElement[bool]:

@@ -39,7 +39,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
-from memground.postgres.versioned import Executor
+from memground.postgres.engine import Executor
 
 _ERROR_LENGTH = 2_000
 

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any
 
 from sqlalchemy import (
     UUID,
@@ -30,8 +30,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Index,
-    RowMapping,
-    Select,
     String,
     Table,
     and_,
@@ -46,20 +44,12 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.engine import Result
-from sqlalchemy.sql.base import Executable
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
-from memground.postgres.engine import advisory_key
+from memground.postgres.engine import Executor, Query, Row, advisory_key
 from memground.view import View
-
-
-class Executor(Protocol):
-    """What both AsyncConnection and AsyncSession can do."""
-
-    async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]: ...
 
 
 @dataclass(frozen=True)
@@ -131,7 +121,7 @@ def valid(table: Table | Any, view: View) -> ColumnElement[bool] | None:
     )
 
 
-def history(vt: VersionedTable, where: ColumnElement[bool], view: View) -> Select[Any]:
+def history(vt: VersionedTable, where: ColumnElement[bool], view: View) -> Query:
     """All versions the view knows of, newest first, as rows of the table.
 
     `known_to` is as stored: pass it through `View.mask`.
@@ -142,27 +132,25 @@ def history(vt: VersionedTable, where: ColumnElement[bool], view: View) -> Selec
     return statement.order_by(vt.table.c.version.desc())
 
 
-def current(vt: VersionedTable, where: ColumnElement[bool]) -> Select[Any]:
+def current(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
     """The current rows, locked until the transaction ends."""
     return select(vt.table).where(where, vt.table.c.known_to.is_(None)).with_for_update()
 
 
-def changes(
-    vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, later: datetime
-) -> Select[tuple[uuid.UUID, uuid.UUID | None, uuid.UUID | None]]:
-    """(logical id, row id at `earlier`, row id at `later`) of every logical row whose content differs."""
+def changes(vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, later: datetime) -> Query:
+    """(key: logical id, before: row id at `earlier`, after: row id at `later`) of every logical row whose content differs."""
     before = select(vt.table).where(where, known_at(vt.table, earlier)).subquery("before")
     after = select(vt.table).where(where, known_at(vt.table, later)).subquery("after")
     key = func.coalesce(before.c[vt.key], after.c[vt.key])
     return (
-        select(key, before.c.id, after.c.id)
+        select(key.label("key"), before.c.id.label("before"), after.c.id.label("after"))
         .select_from(before.join(after, before.c[vt.key] == after.c[vt.key], full=True))
         .where(before.c.id.is_distinct_from(after.c.id), _differs(vt, before, after))
         .order_by(func.coalesce(after.c.version, before.c.version), key)
     )
 
 
-async def fetch_rows(connection: Executor, vt: VersionedTable, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, RowMapping]:
+async def fetch_rows(connection: Executor, vt: VersionedTable, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Row]:
     """Version rows by their `id`."""
     wanted = list(ids)
     if not wanted:
@@ -207,12 +195,12 @@ def check_known(moment: datetime | None, stamp: Stamp) -> datetime:
 async def append(
     connection: Executor,
     vt: VersionedTable,
-    row: Mapping[str, Any],
+    row: Row,
     values: Mapping[str, Any],
     stamp: Stamp,
     *,
     known_from: datetime | None = None,
-) -> Mapping[str, Any]:
+) -> Row:
     """Appends a version after the locked current `row` with `values` changed; returns the row that is now current.
 
     Equal content makes no version. Raises InvalidInputError when `known_from` lies before the row's own.
@@ -243,7 +231,7 @@ async def append(
     return successor
 
 
-def next_version(vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> Select[tuple[int]]:
+def next_version(vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> Query:
     """The least version a new row of a logical row may take; more than any it ever had."""
     newest = select(func.max(vt.table.c.version)).where(vt.key_column == key).scalar_subquery()
     return select(func.greatest(literal(stamp.version, BigInteger), newest + 1))
@@ -269,7 +257,7 @@ async def close_rows(
 
 
 async def restore(
-    connection: Executor, vt: VersionedTable, target: Select[Any], where: ColumnElement[bool], stamp: Stamp
+    connection: Executor, vt: VersionedTable, target: Query, where: ColumnElement[bool], stamp: Stamp
 ) -> "Restored":
     """Makes the present equal to `target`: appends copies of the target rows, closes what the target does not have.
 
@@ -316,7 +304,7 @@ class Restored:
         return len(self.restored) + len(self.ended)
 
 
-def state_at(vt: VersionedTable, where: ColumnElement[bool], moment: datetime) -> Select[Any]:
+def state_at(vt: VersionedTable, where: ColumnElement[bool], moment: datetime) -> Query:
     """Target for `restore`: every logical row as it was known at `moment` (NULL: it was not)."""
     table = vt.table
     then = select(table.c[vt.key], table.c.id).where(where, known_at(table, moment)).subquery("then")
@@ -334,7 +322,7 @@ def state_at(vt: VersionedTable, where: ColumnElement[bool], moment: datetime) -
 
 def state_without(
     vt: VersionedTable, where: ColumnElement[bool], *, origin: str | None, recorded_since: datetime | None
-) -> Select[Any]:
+) -> Query:
     """Target for `restore`: every logical row as if the writer had not written.
 
     A write belongs to the writer when its origin is `origin` (None: anybody) and it was recorded at or after
@@ -357,14 +345,14 @@ def state_without(
             table.c[vt.key].label("key"), and_(table.c.known_to.is_(None), written).label("wrote"), ended.label("end")
         )
         .where(where)
-        .distinct(table.c[vt.key])
+        .ext(distinct_on(table.c[vt.key]))
         .order_by(table.c[vt.key], table.c.version.desc())
         .subquery("latest")
     )
     kept = (
         select(table.c[vt.key].label("key"), case((ended, table.c.id)).label("id"))
         .where(where, ~written)
-        .distinct(table.c[vt.key])
+        .ext(distinct_on(table.c[vt.key]))
         .order_by(table.c[vt.key], table.c.version.desc())
         .subquery("kept")
     )

@@ -1,9 +1,8 @@
 """Statements over key-values."""
 
-from typing import Any
+from sqlalchemy import ColumnElement, and_, select
 
-from sqlalchemy import ColumnElement, Select, and_, select
-
+from memground.postgres.engine import Query
 from memground.postgres.versioned import known
 from memground.view import View
 from neuromem.models import Tables
@@ -14,12 +13,12 @@ def named(tables: Tables, namespace: str, scope_id: str, key: str) -> ColumnElem
     return and_(table.c.namespace == namespace, table.c.scope_id == scope_id, table.c.key == key)
 
 
-def one(tables: Tables, namespace: str, scope_id: str, key: str, view: View) -> Select[Any]:
+def one(tables: Tables, namespace: str, scope_id: str, key: str, view: View) -> Query:
     table = tables.key_values.table
     return select(table).where(named(tables, namespace, scope_id, key), known(table, view))
 
 
-def in_namespace(tables: Tables, namespace: str, scope_id: str, view: View, prefix: str = "") -> Select[Any]:
+def in_namespace(tables: Tables, namespace: str, scope_id: str, view: View, prefix: str = "") -> Query:
     """The entries of a namespace by key; with `prefix`, those whose key begins with it."""
     table = tables.key_values.table
     statement = select(table).where(table.c.namespace == namespace, table.c.scope_id == scope_id, known(table, view))

@@ -10,7 +10,6 @@ from sqlalchemy import (
     ColumnElement,
     DateTime,
     Float,
-    Select,
     String,
     and_,
     any_,
@@ -27,6 +26,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.filters import Filter
 from memground.fusion import RRF_K
+from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known, valid
 from memground.view import View
@@ -72,7 +72,7 @@ def columns(tables: Tables) -> list[ColumnElement[Any]]:
     return [column for column in tables.embeddings.table.c if column.name != "embedding"]
 
 
-def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Select[Any]:
+def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query:
     """The memory as the view knows it."""
     table = tables.embeddings.table
     return select(*columns(tables)).where(
@@ -85,7 +85,7 @@ def owned(tables: Tables, user_id: str, memory_id: uuid.UUID) -> ColumnElement[b
     return and_(table.c.user_id == user_id, table.c.memory_id == memory_id)
 
 
-def page(tables: Tables, scope: MemoryScope, *, after: tuple[int, uuid.UUID] | None, limit: int) -> Select[Any]:
+def page(tables: Tables, scope: MemoryScope, *, after: tuple[int, uuid.UUID] | None, limit: int) -> Query:
     """Newest first; `after` is (version, id) of the last row already given."""
     table = tables.embeddings.table
     statement = select(*columns(tables)).where(*scope.conditions(tables))
@@ -94,7 +94,7 @@ def page(tables: Tables, scope: MemoryScope, *, after: tuple[int, uuid.UUID] | N
     return statement.order_by(table.c.version.desc(), table.c.id.desc()).limit(limit)
 
 
-def keyword_arm(tables: Tables, scope: MemoryScope, query: str, limit: int) -> Select[Any]:
+def keyword_arm(tables: Tables, scope: MemoryScope, query: str, limit: int) -> Query:
     """(id of the version row, score), best first."""
     table = tables.embeddings.table
     return tables.memory_words.candidates(
@@ -112,7 +112,7 @@ def scored(
     limit: int,
     exact: bool,
     tops: tuple[float, float] = (0.0, 0.0),
-) -> Select[Any]:
+) -> Query:
     """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended; see `RankingProfile`.
 
     Gives the `limit` best rows and, wherever they stand, the best of either arm. Beside the memory's columns:
@@ -205,7 +205,7 @@ def _fused(profile: RankingProfile, vec: Any, kw: Any, tops: tuple[float, float]
     return profile.vector_weight * func.coalesce(similarity, 0.0) + profile.keyword_weight * func.coalesce(share, 0.0)
 
 
-def sources_of(tables: Tables, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> Select[Any]:
+def sources_of(tables: Tables, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> Query:
     """(derived_id, source_kind, source_id, span) of memories, in the order recorded."""
     table = tables.memory_sources.table
     return (

@@ -4,10 +4,11 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import UUID, ColumnElement, Select, and_, any_, bindparam, exists, func, literal, select, true
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, exists, func, literal, select, true
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.filters import Filter
+from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known
 from memground.view import View
@@ -18,7 +19,7 @@ CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
 
 
-def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Filter | None, limit: int) -> Select[Any]:
+def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Filter | None, limit: int) -> Query:
     """(message_id, score), best first."""
     table = tables.conversations.table
     return tables.message_words.candidates(
@@ -39,7 +40,7 @@ def vector_arm(
     *,
     limit: int,
     exact: bool,
-) -> Select[Any]:
+) -> Query:
     """(message_id, score), best first."""
     table = tables.conversation_embeddings.table
     tests: list[ColumnElement[bool]] = [table.c.user_id == user_id, known(table, view)]
@@ -56,7 +57,7 @@ def vector_arm(
     return tables.message_vectors.candidates(table.c.message_id, vector, tests, limit=limit, exact=exact)
 
 
-def places(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Select[Any]:
+def places(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
     """(message_id, session_id, event_at) of candidates."""
     table = tables.conversations.table
     return select(table.c.message_id, table.c.session_id, table.c.event_at).where(
@@ -64,7 +65,7 @@ def places(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -
     )
 
 
-def neighbours(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Select[Any]:
+def neighbours(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
     """(message_id, session_id, previous, following): the turns the view knows just before and after, or NULL."""
     table = tables.conversations.table
     other = table.alias("other")
@@ -79,7 +80,7 @@ def neighbours(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: Vie
     ).where(_among(tables, user_id, ids), known(table, view))
 
 
-def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Select[Any]:
+def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
     """The messages as rows."""
     table = tables.conversations.table
     return select(table).where(_among(tables, user_id, ids), known(table, view))
@@ -87,7 +88,7 @@ def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -
 
 def in_session(
     tables: Tables, user_id: str, session_id: str, view: View, *, after: int | None = None, limit: int | None = None
-) -> Select[Any]:
+) -> Query:
     """A session's messages in order."""
     table = tables.conversations.table
     statement = select(table).where(table.c.user_id == user_id, table.c.session_id == session_id, known(table, view))
@@ -96,7 +97,7 @@ def in_session(
     return statement.order_by(table.c.seq).limit(limit)
 
 
-def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int) -> Select[Any]:
+def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int) -> Query:
     """Current messages nothing was extracted from yet, oldest first."""
     table = tables.conversations.table
     statement = select(table).where(table.c.user_id == user_id, table.c.known_to.is_(None), ~table.c.extracted)
@@ -105,7 +106,7 @@ def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int
     return statement.order_by(table.c.version, table.c.seq).limit(limit)
 
 
-def sessions(tables: Tables, user_id: str, view: View) -> Select[Any]:
+def sessions(tables: Tables, user_id: str, view: View) -> Query:
     """(session_id, message_count, first_message_at, last_message_at, closed_at), the last active first.
 
     Counted from the messages the view knows; `closed_at` is the present's.
@@ -132,7 +133,7 @@ def sessions(tables: Tables, user_id: str, view: View) -> Select[Any]:
     )
 
 
-def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
+def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     """(message_id, user_id, said, context) for messages whose vectors are to be made.
 
     `context` are the CONTEXT_TURNS turns before, nearest first, that were known when the message became known: so the
@@ -142,7 +143,7 @@ def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
     first = (
         select(table)
         .where(table.c.message_id == any_(_ids(ids)))
-        .distinct(table.c.message_id)
+        .ext(distinct_on(table.c.message_id))
         .order_by(table.c.message_id, table.c.version)
         .subquery("message")
     )
@@ -169,7 +170,7 @@ def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
     )
 
 
-def lock_messages(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
+def lock_messages(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     """Holds messages as they are: whoever would end or restore them waits for this transaction."""
     table = tables.conversations.table
     return (
@@ -177,13 +178,13 @@ def lock_messages(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
     )
 
 
-def versions(tables: Tables, ids: Sequence[uuid.UUID]) -> Select[Any]:
+def versions(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     """All version rows of messages."""
     table = tables.conversations.table
     return select(table).where(table.c.message_id == any_(_ids(ids)))
 
 
-def unembedded(tables: Tables, user_id: str) -> Select[Any]:
+def unembedded(tables: Tables, user_id: str) -> Query:
     """Current messages without a current vector."""
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
     has = exists().where(vectors.c.message_id == table.c.message_id, vectors.c.known_to.is_(None))

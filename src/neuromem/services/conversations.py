@@ -1,7 +1,7 @@
 """Messages and sessions."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import any_, bindparam, func, insert, select, update
@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
+from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import new_row
 from memground.text import check_text
@@ -48,7 +49,7 @@ class ConversationService:
         if not drafts:
             return []
         named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
-        known: dict[str, Mapping[str, Any]] = {}
+        known: dict[str, Row] = {}
         if named:
             await self._advance(user_id, session_id, [], stamp)
             known = await self._by_external_id(user_id, session_id, named)
@@ -146,9 +147,7 @@ class ConversationService:
         ).returning(table.c.message_count)
         return await self._session.scalar(statement)
 
-    async def _by_external_id(
-        self, user_id: str, session_id: str, external_ids: Sequence[str]
-    ) -> dict[str, Mapping[str, Any]]:
+    async def _by_external_id(self, user_id: str, session_id: str, external_ids: Sequence[str]) -> dict[str, Row]:
         table = self._tables.conversations.table
         wanted = any_(bindparam("external_ids", list(external_ids), type_=ARRAY(VARCHAR)))
         statement = select(table).where(

@@ -1,7 +1,7 @@
 """A user's whole memory through time: rollback, undo, diff. The same mechanism over every versioned table."""
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
+from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import Restored, VersionedTable
 from memground.text import check_text
@@ -51,7 +52,7 @@ def _owned(tables: Tables) -> list[_Owned]:
     ]
 
 
-_SHOWN: dict[Kind, Callable[[Mapping[str, Any], View], Any]] = {
+_SHOWN: dict[Kind, Callable[[Row, View], Any]] = {
     "memory": rows.memory,
     "message": rows.message,
     "kv": rows.key_value,
@@ -113,8 +114,10 @@ class HistoryService:
 
     async def _changes(self, owned: _Owned, user_id: str, earlier: datetime, later: datetime) -> list[Change]:
         statement = versioned.changes(owned.vt, owned.of(user_id), earlier, later)
-        pairs = (await self._session.execute(statement)).all()
-        ids = {row_id for _, before, after in pairs for row_id in (before, after) if row_id is not None}
+        pairs: list[tuple[uuid.UUID, uuid.UUID | None, uuid.UUID | None]] = [
+            (row.key, row.before, row.after) for row in await self._session.execute(statement)
+        ]
+        ids = {row_id for pair in pairs for row_id in pair[1:] if row_id is not None}
         found = await versioned.fetch_rows(self._session, owned.vt, ids)
         kind: Kind = owned.kind  # pyright: ignore[reportAssignmentType]  # only the kinds of _SHOWN come here
         show = _SHOWN[kind]

@@ -9,6 +9,7 @@ from sqlalchemy import insert
 from memground.clock import Stamp
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
+from memground.postgres.engine import Row
 from memground.text import check_json
 from memground.view import View
 from neuromem import checks
@@ -84,7 +85,7 @@ class KVService:
         await versioned.close_rows(self._session, self._entries, [row["id"]], stamp)
         return True
 
-    async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Mapping[str, Any]:
+    async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Row:
         table = self._entries.table
         named = queries.named(self._session.tables, namespace, scope_id, key)
         # First writers of a new key have no row to lock: they queue here, the later ones then find the row.

@@ -6,7 +6,6 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy import UUID, any_, bindparam, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -14,6 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
 from memground.postgres import versioned
+from memground.postgres.engine import Row
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -97,7 +97,7 @@ class MemoryService:
         assert memory is not None  # it was restored above, in this transaction
         return memory
 
-    async def locked(self, user_id: str, memory_id: MemoryRef) -> Mapping[str, Any]:
+    async def locked(self, user_id: str, memory_id: MemoryRef) -> Row:
         """The current row, locked until the transaction ends; raises NotFoundError."""
         owned = queries.owned(self._tables, checks.name(user_id, "user_id"), checks.identifier(memory_id, "memory_id"))
         row = (await self._session.execute(versioned.current(self._tables.embeddings, owned))).mappings().first()
@@ -177,7 +177,7 @@ def _unknown(user_id: str, memory_id: MemoryRef) -> NotFoundError:
     return NotFoundError(f"user {user_id!r} has no memory {memory_id}")
 
 
-def _cursor(row: Mapping[str, Any]) -> str:
+def _cursor(row: Row) -> str:
     return base64.urlsafe_b64encode(json.dumps([row["version"], str(row["id"])]).encode()).decode()
 
 

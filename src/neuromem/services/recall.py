@@ -8,6 +8,7 @@ from typing import Any
 
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
+from memground.postgres.engine import Row
 from memground.postgres.versioned import known
 from memground.text import fold
 from memground.view import View
@@ -169,7 +170,7 @@ class RecallService:
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.message.message_id)), [str(key) for key in best]
 
-    async def _places(self, question: RecallQuestion, ids: list[uuid.UUID]) -> dict[uuid.UUID, Mapping[str, Any]]:
+    async def _places(self, question: RecallQuestion, ids: list[uuid.UUID]) -> dict[uuid.UUID, Row]:
         statement = queries.places(self._tables, question.user_id, ids, question.view)
         return {row["message_id"]: row for row in (await self._session.execute(statement)).mappings()}
 
@@ -190,7 +191,7 @@ class RecallService:
         return _Around(of, sessions)
 
     def _message_hit(
-        self, row: Mapping[str, Any], scored: tuple[float, dict[str, float]], arms: Arms[uuid.UUID], view: View
+        self, row: Row, scored: tuple[float, dict[str, float]], arms: Arms[uuid.UUID], view: View
     ) -> MessageHit:
         profile, key = self._ranking, row["message_id"]
         days = max(0.0, (view.now - row["event_at"]).total_seconds() / 86_400)

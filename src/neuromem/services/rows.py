@@ -1,14 +1,15 @@
 """From table rows to the values users get, as a view sees them."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from memground.postgres.engine import Row
 from memground.view import View
 from neuromem.types import KeyValue, Memory, Message, Source
 
 
-def memory(row: Mapping[str, Any], view: View, sources: Sequence[Source] = ()) -> Memory:
+def memory(row: Row, view: View, sources: Sequence[Source] = ()) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
         record_id=str(row["id"]),
@@ -31,7 +32,7 @@ def memory(row: Mapping[str, Any], view: View, sources: Sequence[Source] = ()) -
     )
 
 
-def message(row: Mapping[str, Any], view: View) -> Message:
+def message(row: Row, view: View) -> Message:
     return Message(
         message_id=str(row["message_id"]),
         user_id=row["user_id"],
@@ -52,7 +53,7 @@ def message(row: Mapping[str, Any], view: View) -> Message:
     )
 
 
-def key_value(row: Mapping[str, Any], view: View) -> KeyValue:
+def key_value(row: Row, view: View) -> KeyValue:
     return KeyValue(
         namespace=row["namespace"],
         scope_id=row["scope_id"],

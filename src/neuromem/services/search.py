@@ -77,7 +77,7 @@ class SearchService:
         row = await service.locked(user_id, memory_id)
         stamp = self._session.stamp(origin)
         start = None if known_at is None else versioned.check_known(known_at, stamp)
-        valid_from, valid_to = checks.validity(
+        valid_from, _ = checks.validity(
             values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
         )
         if vector is not None and values["content"] != row["content"]:
