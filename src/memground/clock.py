@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from memground.errors import InvalidInputError
+from memground.text import show
 
 
+@runtime_checkable
 class Clock(Protocol):
     """Anything that tells the time as an aware UTC datetime."""
 
@@ -64,10 +66,15 @@ def nanoseconds(moment: datetime) -> int:
 def as_utc(moment: datetime, name: str) -> datetime:
     """`moment` in UTC; raises InvalidInputError for a naive datetime or something that is no datetime."""
     if not isinstance(moment, datetime):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInputError(f"{name} must be a datetime with a timezone, got {type(moment).__name__} {moment!r}")
+        raise InvalidInputError(
+            f"{name} must be a datetime with a timezone, got {type(moment).__name__} {show(moment)}"
+        )
     if moment.tzinfo is None or moment.utcoffset() is None:
         raise InvalidInputError(
             f"{name}={moment.isoformat()} has no timezone; pass an aware datetime such as "
             f"datetime({moment.year}, {moment.month}, {moment.day}, tzinfo=UTC)"
         )
-    return moment.astimezone(UTC)
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidInputError(f"{name}={moment.isoformat()} lies outside the years 1 to 9999 UTC") from None

@@ -2,6 +2,7 @@
 
 import math
 import re
+import reprlib
 import unicodedata
 from collections.abc import Mapping
 from typing import Any, cast
@@ -11,9 +12,20 @@ from memground.errors import InvalidInputError
 MAX_TEXT = 1_000_000
 """Characters one text may have. Longer things are files."""
 
+_repr = reprlib.Repr(maxstring=80, maxother=80)
+
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]")
+_SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*")
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
+
+
+def show(value: object) -> str:
+    """A short repr for messages, safe on huge and deeply nested values."""
+    try:
+        return _repr.repr(value)
+    except ValueError:  # a number of more digits than Python writes
+        return f"a {type(value).__name__} of thousands of digits"
 
 
 def check_text(value: object, name: str, *, limit: int = MAX_TEXT, empty: bool = False) -> str:
@@ -23,7 +35,7 @@ def check_text(value: object, name: str, *, limit: int = MAX_TEXT, empty: bool =
     unless `empty`, for a text of white space only.
     """
     if not isinstance(value, str):
-        raise InvalidInputError(f"{name} must be a str, got {type(value).__name__}")
+        raise InvalidInputError(f"{name} must be a str, got {type(value).__name__} {show(value)}")
     if len(value) > limit:
         raise InvalidInputError(f"{name} has {len(value):,} characters; at most {limit:,} are accepted")
     if "\x00" in value:
@@ -51,6 +63,12 @@ def segment(text: str) -> str:
 def fold(text: str) -> str:
     """One form for texts that people would call the same: NFKC, lower case, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def question_share(text: str) -> float:
+    """The share of the text's sentences that ask, 0 to 1."""
+    sentences = [sentence for sentence in _SENTENCE.findall(text) if _WORD.search(sentence)]
+    return sum(sentence.rstrip().endswith(("?", "？")) for sentence in sentences) / len(sentences) if sentences else 0.0
 
 
 def words(text: str) -> list[str]:
@@ -82,7 +100,7 @@ def _json(value: Any, place: str, depth: int, budget: list[int]) -> Any:
         case None | bool():
             return value
         case str():
-            return check_text(str(value), place, empty=True)
+            return check_text(str.__str__(value), place, empty=True)  # str() of an enum's member gives its name
         case int():
             if not -(2**63) <= value < 2**63:
                 raise InvalidInputError(f"{place} is {value}, which does not fit 64 bits; pass it as a string")

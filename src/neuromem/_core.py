@@ -8,7 +8,7 @@ from typing import Self
 
 from memground.clock import Clock, SystemClock, as_utc
 from memground.embedding import EmbeddingProvider, LocalEmbedding
-from memground.errors import UnavailableError
+from memground.errors import InvalidInputError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
@@ -48,7 +48,11 @@ class NeuroMemory(Writer):
         clock: Clock | None = None,
         pool_size: int = 10,
     ) -> None:
-        self._embedding = embedding or LocalEmbedding()
+        checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
+        checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
+        checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
+        checks.instance(clock, "clock", Clock | None, "a Clock")
+        self._embedding = LocalEmbedding() if embedding is None else embedding
         self._owns_embedding = embedding is None
         self._db = Database(
             database_url,
@@ -139,6 +143,8 @@ class NeuroMemory(Writer):
 
     async def wait_idle(self, timeout: float | None = None) -> None:
         """Waits until no background work is left (failed work does not count); raises UnavailableError after `timeout` s."""
+        if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"timeout={timeout!r} is not accepted; pass seconds from 0 on, or None")
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
         while waiting := (await self.background_status()).waiting:

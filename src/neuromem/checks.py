@@ -4,14 +4,18 @@ import math
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import UnionType
 from typing import Any
 
 from memground.clock import as_utc
+from memground.embedding.base import MAX_LENGTH, MIN_LENGTH
 from memground.errors import InvalidInputError
-from memground.text import check_json, check_text
+from memground.text import check_json, check_text, show
 
 MAX_QUERY = 10_000
 MAX_LIMIT = 1_000
+MAX_VERSION = 2**63 - 1
+MAX_PLACE = 2**31 - 1
 
 
 def name(value: object, what: str, *, limit: int = 255) -> str:
@@ -23,13 +27,43 @@ def optional_name(value: object, what: str, *, limit: int = 255) -> str | None:
     return None if value is None else name(value, what, limit=limit)
 
 
+def schema(value: object) -> str:
+    """The name of a PostgreSQL schema that may be ours."""
+    text = name(value, "schema", limit=63)
+    if len(text.encode()) > 63:
+        raise InvalidInputError(f"schema={text!r} has {len(text.encode())} bytes; PostgreSQL names have at most 63")
+    if text.startswith("pg_") or text == "information_schema":
+        raise InvalidInputError(f"schema={text!r} belongs to PostgreSQL; choose another name")
+    return text
+
+
+def instance(value: object, what: str, kind: type | UnionType, accepted: str) -> None:
+    """One of the objects a mind is made of."""
+    if not isinstance(value, kind):
+        raise InvalidInputError(f"{what} must be {accepted}, got {type(value).__name__} {show(value)}")
+
+
 def query(value: object) -> str:
     return check_text(value, "query", limit=MAX_QUERY)
 
 
+def whole(value: object, what: str, lowest: int, highest: int) -> int:
+    """A whole number within bounds, both included."""
+    if not isinstance(value, int) or isinstance(value, bool) or not lowest <= value <= highest:
+        raise InvalidInputError(
+            f"{what}={show(value)} is not accepted; pass a whole number from {lowest:,} to {highest:,}"
+        )
+    return value
+
+
 def limit(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= MAX_LIMIT:
-        raise InvalidInputError(f"limit={value!r} is not accepted; pass a whole number from 1 to {MAX_LIMIT:,}")
+    return whole(value, "limit", 1, MAX_LIMIT)
+
+
+def items(value: object, what: str, accepted: str) -> Sequence[Any]:
+    """The items of a list or tuple; a text is none, though Python would walk its characters."""
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        raise InvalidInputError(f"{what} must be a list of {accepted}, got {type(value).__name__} {show(value)}")
     return value
 
 
@@ -40,21 +74,19 @@ def identifier(value: object, what: str) -> uuid.UUID:
     try:
         return uuid.UUID(value)  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, AttributeError):
-        raise InvalidInputError(f"{what}={value!r} is no id; pass the {what} of a result (a UUID)") from None
+        raise InvalidInputError(f"{what}={show(value)} is no id; pass the {what} of a result (a UUID)") from None
 
 
 def metadata(value: object) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, Mapping):
-        raise InvalidInputError(f"metadata must be a dict, got {type(value).__name__} {value!r:.80}")
+        raise InvalidInputError(f"metadata must be a dict, got {type(value).__name__} {show(value)}")
     return check_json(value, "metadata")
 
 
 def importance(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= 10:
-        raise InvalidInputError(f"importance={value!r} is not accepted; pass a whole number from 1 to 10")
-    return value
+    return whole(value, "importance", 1, 10)
 
 
 def moment(value: datetime | None, what: str) -> datetime | None:
@@ -73,14 +105,24 @@ def validity(start: datetime | None, end: datetime | None) -> tuple[datetime | N
 
 def vector(value: Sequence[float], dims: int, what: str = "query_embedding") -> list[float]:
     """A vector of `dims` finite numbers, not all zero (cosine has no meaning for a zero vector)."""
-    try:
-        numbers = [float(x) for x in value]
-    except (TypeError, ValueError):
-        raise InvalidInputError(f"{what} must be a list of {dims} numbers, got {type(value).__name__}") from None
+    numbers = _numbers(value)
+    if numbers is None:
+        raise InvalidInputError(f"{what} must be a list of {dims} numbers, got {type(value).__name__} {show(value)}")
     if len(numbers) != dims:
         raise InvalidInputError(f"{what} has {len(numbers)} numbers, the database holds vectors of {dims}")
     if not all(map(math.isfinite, numbers)):
         raise InvalidInputError(f"{what} holds NaN or infinity; pass finite numbers")
     if not any(numbers):
         raise InvalidInputError(f"{what} is all zeros, which is similar to nothing; pass a real embedding")
+    if not MIN_LENGTH <= (length := math.hypot(*numbers)) <= MAX_LENGTH:
+        raise InvalidInputError(f"{what} has the length {length:g}; accepted: {MIN_LENGTH:g} to {MAX_LENGTH:g}")
     return numbers
+
+
+def _numbers(value: Any) -> list[float] | None:
+    if isinstance(value, str | bytes):  # float() reads the digits of a text
+        return None
+    try:
+        return [float(x) for x in value]
+    except (TypeError, ValueError, OverflowError):
+        return None

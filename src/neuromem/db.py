@@ -17,11 +17,15 @@ from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
 from memground.postgres.schema import extension, migrate
 from memground.text import check_text
+from neuromem import checks
 from neuromem.migrations import MIGRATIONS
 from neuromem.models import Tables, build_tables
 
 DEFAULT_SCHEMA = "neuromem"
 EMBEDDED_DATABASE = "neuromem"
+MAX_DIMS = 16_000
+"""What a pgvector column holds."""
+MAX_POOL = 1_000
 _EMBEDDED_SCHEME = "embedded://"
 
 
@@ -92,8 +96,10 @@ class Database:
         clock: Clock | None = None,
         keyword_engine: KeywordEngine | None = None,
     ) -> None:
-        check_text(schema, "schema", limit=63)
-        self.schema = schema
+        self.schema = checks.schema(schema)
+        checks.whole(dims, "dims", 1, MAX_DIMS)
+        checks.whole(pool_size, "pool_size", 1, MAX_POOL)
+        checks.name(model_id, "model_id")
         self.dims = dims
         self.model_id = model_id
         self.clock = clock or SystemClock()
@@ -105,8 +111,9 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
-        if url is not None and url.startswith(_EMBEDDED_SCHEME):
-            self._url, self._folder = None, Path(url.removeprefix(_EMBEDDED_SCHEME)).expanduser()
+        if isinstance(url, str) and url.startswith(_EMBEDDED_SCHEME):
+            folder = check_text(url, "database_url").removeprefix(_EMBEDDED_SCHEME)
+            self._url, self._folder = None, Path(folder).expanduser()
         elif url is not None:
             self._url = check_url(url)
 

@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider
-from memground.errors import InvalidInputError
 from memground.filters import Filter, parse
 from memground.view import View
 from neuromem import checks
@@ -234,13 +233,13 @@ class Reader:
             user_id=user_id,
             query=query,
             view=self._context.view(as_of, valid_at),
-            limit=limit,
+            limit=checks.limit(limit),
             memory_types=_types(memory_types),
             where=parse(where),
             include_conversations=include_conversations,
         )
         async with self._context.source.read() as session:
-            service = RecallService(session, self._context.embedding, self._context.ranking)
+            service = RecallService(session, self._context.embedding, self._context.ranking.reaching(question.limit))
             return await service.recall(question, query_embedding=query_embedding, explain=explain)
 
     async def search(
@@ -258,8 +257,9 @@ class Reader:
     ) -> list[Hit]:
         """The memories that fit `query` best by meaning and by word; the arguments are those of `recall`."""
         scope = MemoryScope(user_id, self._context.view(as_of, valid_at), _types(memory_types), parse(where))
+        ranking = self._context.ranking.reaching(checks.limit(limit))
         async with self._context.source.read() as session:
-            service = SearchService(session, self._context.embedding, self._context.ranking)
+            service = SearchService(session, self._context.embedding, ranking)
             return await service.search(scope, query, limit=limit, query_embedding=query_embedding, explain=explain)
 
     async def get_memory(self, user_id: str, memory_id: MemoryRef) -> Memory | None:
@@ -366,9 +366,8 @@ class Writer(Reader):
         self, user_id: str, memories: Sequence[str | NewMemory], *, origin: str = DEFAULT_ORIGIN
     ) -> list[Memory]:
         """Remembers several things with one embedding batch, all or none."""
-        if isinstance(memories, str):
-            raise InvalidInputError("memories must be a list of str or NewMemory, got one str; use add_memory for one")
-        new = [NewMemory(memory) if isinstance(memory, str) else memory for memory in memories]
+        given = checks.items(memories, "memories", "str or NewMemory (for one there is add_memory)")
+        new = [NewMemory(memory) if isinstance(memory, str) else memory for memory in given]
         async with self._context.source.session() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
             return await service.add(user_id, new, origin=origin)
@@ -437,6 +436,4 @@ class Transaction(Writer):
 def _types(memory_types: Sequence[str] | None) -> Sequence[str] | None:
     if memory_types is None:
         return None
-    if isinstance(memory_types, str):
-        raise InvalidInputError(f"memory_types must be a list of names, got the str {memory_types!r}")
-    return [checks.name(item, "memory_types") for item in memory_types]
+    return [checks.name(item, "memory_types") for item in checks.items(memory_types, "memory_types", "names")]

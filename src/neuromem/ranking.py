@@ -1,7 +1,8 @@
 """How hits are scored: the profile of weights, and the arithmetic that needs no database."""
 
+import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from memground.errors import InvalidInputError
@@ -20,8 +21,10 @@ class RankingProfile:
     - importance = floor + (1 − floor) · importance / 10.
     - ended = `ended` for a fact whose validity is over while no `valid_at` is asked, else 1.
 
-    A message's score is  (fused + neighbour · n + session · s) / (1 + neighbour + session) · recency · importance of 5,
-    where n is the better fused score of the turns just before and after it and s the best in its session.
+    A message's score is  (fused + neighbour · n + session · s) / (1 + neighbour + session) · (1 − question · q)
+    · recency · importance of 5, where s is the best fused score in its session, q the share of its sentences that ask (a
+    question seldom holds the answer), and n the better fused score of the turns beside it; a turn before counts
+    1 + answer · its q (what follows a question answers it).
 
     `candidates` is how many rows each arm contributes.
     """
@@ -35,13 +38,17 @@ class RankingProfile:
     ended: float = 0.5
     neighbour: float = 0.3
     session: float = 0.3
+    question: float = 0.3
+    answer: float = 0.5
     candidates: int = 200
 
     def __post_init__(self) -> None:
-        for field in ("vector_weight", "keyword_weight", "neighbour", "session"):
-            if not getattr(self, field) >= 0:
+        if self.fusion not in ("score", "rrf"):
+            raise InvalidInputError(f"fusion={self.fusion!r} is not accepted; pass 'score' or 'rrf'")
+        for field in ("vector_weight", "keyword_weight", "neighbour", "session", "answer"):
+            if not 0 <= getattr(self, field) < math.inf:
                 raise InvalidInputError(f"{field}={getattr(self, field)!r} is not accepted; pass 0 or more")
-        for field in ("recency_floor", "importance_floor", "ended"):
+        for field in ("recency_floor", "importance_floor", "ended", "question"):
             if not 0 <= getattr(self, field) <= 1:
                 raise InvalidInputError(f"{field}={getattr(self, field)!r} is not accepted; pass 0 to 1")
         if not self.decay_rate > 0:
@@ -52,7 +59,18 @@ class RankingProfile:
     @classmethod
     def seed(cls) -> "RankingProfile":
         """The bare product RRF · recency · importance, with nothing that softens it."""
-        return cls(fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0, neighbour=0.0, session=0.0)
+        return cls(
+            fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0, neighbour=0.0, session=0.0, question=0.0
+        )
+
+    def reaching(self, limit: int) -> "RankingProfile":
+        """The profile with arms long enough for `limit` results."""
+        return self if limit <= self.candidates else replace(self, candidates=limit)
+
+    def in_context(self, fused: float, neighbours: float, session: float, question_share: float) -> float:
+        """A message's score before age and importance."""
+        total = fused + self.neighbour * neighbours + self.session * session
+        return total / (1.0 + self.neighbour + self.session) * (1.0 - self.question * question_share)
 
 
 def top_with_best[T, K: Hashable](ranked: Sequence[T], limit: int, key: Callable[[T], K], best: Sequence[K]) -> list[T]:

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Sequence
 
 from memground.errors import InvalidInputError, ProviderError
 
+MIN_LENGTH, MAX_LENGTH = 1e-3, 6e4
+"""Euclidean lengths a vector may have: the index of large ones is in half precision, which holds no more than 65,504."""
+
 
 class EmbeddingProvider(ABC):
     """Turns texts into vectors of ``dims`` numbers, close to each other (by cosine) when the texts mean similar things.
@@ -92,4 +95,8 @@ def _checked_vector(vector: Iterable[float], dims: int, where: str) -> list[floa
     for number in numbers:
         if not math.isfinite(number):
             raise ProviderError(f"{where}: returned a vector containing {number}, only finite numbers are usable")
+    if not MIN_LENGTH <= (length := math.hypot(*numbers)) <= MAX_LENGTH:
+        raise ProviderError(
+            f"{where}: returned a vector of length {length:g}, usable is {MIN_LENGTH:g} to {MAX_LENGTH:g}"
+        )
     return numbers

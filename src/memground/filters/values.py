@@ -2,13 +2,13 @@
 
 import math
 import re
-import reprlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Literal, cast, get_args
 
 from memground.errors import InvalidInputError
+from memground.text import show
 
 type Scalar = str | int | float | bool | datetime
 type ScalarKind = Literal["text", "number", "boolean", "datetime"]
@@ -35,9 +35,6 @@ _SEGMENT = re.compile(r'(?:"((?:[^"\\]|\\["\\])+)"|([^."\[\]]+))(?:\[\*\])?')
 _BARE = re.compile(r'[^."\[\]]+')
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PATH_HELP = 'accepted: dot separated names such as data.items.price, a name with dots or quotes as data."a.b"'
-
-show = reprlib.Repr(maxstring=80, maxother=80).repr
-"""A short repr for messages, safe on huge and deeply nested values."""
 
 
 def split_path(path: str) -> tuple[str, ...]:
@@ -132,7 +129,7 @@ def checked_value(path: str, op: str, value: object) -> Scalar | tuple[Scalar, .
         raise InvalidInputError(f"{where} has {len(items)} values; at most {MAX_LIST_LENGTH} are accepted")
     values = tuple(_checked_scalar(where, op, item) for item in items)
     if op == "between" and (len(values) != 2 or kind_of(values[0]) != kind_of(values[1])):
-        raise InvalidInputError(f"{where} takes two values of one type, [low, high], not {show(value)}")
+        raise InvalidInputError(f"{where} takes two values of one type, [low, high], not {show(items)}")
     return values
 
 

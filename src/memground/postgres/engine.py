@@ -5,19 +5,21 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from sqlalchemy import RowMapping, Select
 from sqlalchemy.engine import Result
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
 from memground.errors import ConfigurationError, UnavailableError
+from memground.text import show
 
 type Query = Select[*tuple[Any, ...]]
 """A statement that reads, whatever its columns."""
@@ -37,6 +39,8 @@ _SCHEMES = ("postgres", "postgresql")
 
 def check_url(url: str) -> str:
     """The URL in the form asyncpg reads; raises ConfigurationError for anything else, without showing a password."""
+    if not isinstance(url, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise ConfigurationError(f"the database URL must be a str, got {type(url).__name__} {show(url)}")
     scheme, _, rest = url.partition("://")
     scheme = scheme.removesuffix("+asyncpg")
     if scheme not in _SCHEMES or not rest:
@@ -49,7 +53,10 @@ def check_url(url: str) -> str:
 
 def redact(url: str) -> str:
     """The URL without its password, for messages and logs."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{url.partition('://')[0]}://…"
     if parts.password is None and "password" not in parse_qs(parts.query):
         return url
     host = parts.netloc.rpartition("@")[2]
@@ -63,7 +70,8 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
 
     async def connect() -> "asyncpg.Connection[asyncpg.Record]":
         settings = {} if "application_name" in dsn else {"application_name": application_name}
-        return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+        with _naming_failures(dsn):
+            return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
 
     return create_async_engine(
         "postgresql+asyncpg://",
@@ -76,20 +84,34 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
     )
 
 
+@contextmanager
+def _naming_failures(url: str) -> Generator[None]:
+    """Turns what goes wrong while connecting into errors of ours. Here, because the pool would wrap them."""
+    try:
+        yield
+    except (
+        OSError,
+        asyncpg.CannotConnectNowError,
+        asyncpg.TooManyConnectionsError,
+        asyncpg.PostgresConnectionError,
+    ) as error:
+        raise UnavailableError(_unavailable(url, error)) from error
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
+    except asyncpg.InvalidCatalogNameError as error:
+        raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
+    except (ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+        raise ConfigurationError(f"the database URL {redact(url)!r} cannot be used: {error}") from error
+
+
 @asynccontextmanager
 async def reporting(url: str) -> AsyncGenerator[None]:
     """Turns the driver's ways of saying "the server is not there" into UnavailableError."""
     try:
         yield
-    except (OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError, TimeoutError) as error:
+    except (OSError, PoolTimeoutError) as error:
         raise UnavailableError(_unavailable(url, error)) from error
-    except asyncpg.PostgresConnectionError as error:
-        raise UnavailableError(_unavailable(url, error)) from error
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidAuthorizationSpecificationError) as error:
-        raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
-    except asyncpg.InvalidCatalogNameError as error:
-        raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
-    except (OperationalError, InterfaceError, DBAPIError) as error:
+    except DBAPIError as error:
         if lost_connection(error):
             raise UnavailableError(_unavailable(url, error.orig or error)) from error
         raise

@@ -8,6 +8,7 @@ result is stored once.
 Leases and pauses are measured by the server's clock, the only one all workers share.
 """
 
+import math
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,6 +40,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
 
+from memground.errors import InvalidInputError
 from memground.postgres.engine import Executor
 
 _ERROR_LENGTH = 2_000
@@ -59,6 +61,17 @@ class JobPolicy:
     attempts: int = 6
     backoff: float = 1.0
     backoff_max: float = 300.0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "attempts"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass a whole number, 1 or more")
+        for name in ("lease", "poll"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass seconds above 0")
+        for name in ("backoff", "backoff_max"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass seconds, 0 or more")
 
 
 @dataclass(frozen=True)
@@ -154,10 +167,12 @@ class JobQueue:
             or_(t.c.lease_until.is_(None), t.c.lease_until < now),
         )
         ready = select(t.c.id).where(due).order_by(t.c.id).limit(self.policy.batch).with_for_update(skip_locked=True)
+        # Materialized: a plan that ran it once per row would lock other rows each time, and claim them all.
+        chosen = ready.cte("ready").prefix_with("MATERIALIZED")
         token = uuid.uuid4()
         result = await connection.execute(
             update(t)
-            .where(t.c.id.in_(ready.scalar_subquery()))
+            .where(t.c.id.in_(select(chosen.c.id)))
             .values(lease_until=now + self._seconds(self.policy.lease), lease_token=token, attempts=t.c.attempts + 1)
             .returning(t.c.id, t.c.kind, t.c.ref, t.c.owner, t.c.payload, t.c.attempts)
         )
@@ -186,7 +201,8 @@ class JobQueue:
     async def fail(self, connection: Executor, lease: Lease, refs: Iterable[str], error: str) -> None:
         """Gives jobs back after an error, to be tried again after a pause; the last try makes them failed."""
         t, now, p = self.table, func.clock_timestamp(), self.policy
-        wait = self._seconds(func.least(p.backoff_max, p.backoff * func.power(2.0, t.c.attempts - 1)))
+        doublings = func.least(t.c.attempts - 1, 60)  # enough for any pause, too few to overflow
+        wait = self._seconds(func.least(p.backoff_max, p.backoff * func.power(2.0, doublings)))
         await connection.execute(
             update(t)
             .where(self._held(lease, refs))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -50,10 +50,11 @@ async def migrate(engine: AsyncEngine, migrations: Migrations, schema: str, attr
 
 async def revision(connection: AsyncConnection, schema: str) -> str | None:
     """The schema's revision, None where it does not exist yet."""
-    exists = await connection.scalar(text("SELECT to_regclass(:name)"), {"name": f'"{schema}".{VERSION_TABLE}'})
-    if exists is None:
+    versions = Table(VERSION_TABLE, MetaData(schema=schema), Column("version_num", String))
+    name = connection.dialect.identifier_preparer.format_table(versions)
+    if await connection.scalar(text("SELECT to_regclass(:name)"), {"name": name}) is None:
         return None
-    return await connection.scalar(text(f'SELECT version_num FROM "{schema}".{VERSION_TABLE}'))  # noqa: S608
+    return await connection.scalar(select(versions.c.version_num))
 
 
 async def extension(connection: AsyncConnection, name: str) -> str | None:

@@ -1,7 +1,7 @@
 """conversations: the messages. conversation_sessions: counters per session. conversation_embeddings: their vectors."""
 
 from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import UUID, Boolean, Column, DateTime, Index, Integer, MetaData, String, Table, Text, and_
+from sqlalchemy import UUID, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, and_
 from sqlalchemy.dialects.postgresql import JSONB
 
 from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
@@ -27,6 +27,7 @@ def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedT
         Column("metadata_", JSONB, nullable=False),
         Column("external_id", String(255)),
         Column("event_at", DateTime(timezone=True), nullable=False),
+        Column("question_share", Float, nullable=False),
     )
     version_indexes("conv", table, "message_id")
     session = (table.c.user_id, table.c.session_id)
@@ -42,6 +43,7 @@ def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedT
     words.index("idx_conv_bm25")
     carried = (
         "user_id", "session_id", "seq", "role", "speaker", "content", "extracted", "metadata_", "external_id", "event_at",
+        "question_share",
     )  # fmt: skip
     return VersionedTable(table, "message_id", content=(), carried=carried), words
 

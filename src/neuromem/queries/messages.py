@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, exists, func, literal, select, true
+from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, exists, func, literal, select, true, union_all
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.filters import Filter
@@ -31,53 +31,64 @@ def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Fil
     )
 
 
+def vector_conditions(
+    tables: Tables, user_id: str, view: View, where: Filter | None
+) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
+    """Which vectors a read is about: conditions on their own table, and those that need the message."""
+    table, message = tables.conversation_embeddings.table, tables.conversations.table
+    mine = [table.c.user_id == user_id, known(table, view)]
+    if where is None:
+        return mine, []
+    passing = exists().where(
+        message.c.message_id == table.c.message_id,
+        message.c.user_id == user_id,
+        known(message, view),
+        compile_sql(where, message_columns(tables)),
+    )
+    return mine, [passing]
+
+
 def vector_arm(
-    tables: Tables,
-    user_id: str,
-    vector: Sequence[float],
-    view: View,
-    where: Filter | None,
-    *,
-    limit: int,
-    exact: bool,
+    tables: Tables, vector: Sequence[float], where: Sequence[ColumnElement[bool]], *, limit: int, exact: bool
 ) -> Query:
     """(message_id, score), best first."""
     table = tables.conversation_embeddings.table
-    tests: list[ColumnElement[bool]] = [table.c.user_id == user_id, known(table, view)]
-    if where is not None:
-        message = tables.conversations.table
-        tests.append(
-            exists().where(
-                message.c.message_id == table.c.message_id,
-                message.c.user_id == user_id,
-                known(message, view),
-                compile_sql(where, message_columns(tables)),
-            )
-        )
-    return tables.message_vectors.candidates(table.c.message_id, vector, tests, limit=limit, exact=exact)
+    return tables.message_vectors.candidates(table.c.message_id, vector, where, limit=limit, exact=exact)
 
 
 def places(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(message_id, session_id, event_at) of candidates."""
+    """(message_id, session_id, question_share) of candidates."""
     table = tables.conversations.table
-    return select(table.c.message_id, table.c.session_id, table.c.event_at).where(
+    return select(table.c.message_id, table.c.session_id, table.c.question_share).where(
         _among(tables, user_id, ids), known(table, view)
     )
 
 
 def neighbours(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(message_id, session_id, previous, following): the turns the view knows just before and after, or NULL."""
+    """(message_id, other, session_id, question_share, before): the turns the view knows just before and just after.
+
+    `other` is the neighbour, `question_share` the neighbour's, `before` whether it precedes the message.
+    """
     table = tables.conversations.table
     other = table.alias("other")
-    same = and_(other.c.user_id == user_id, other.c.session_id == table.c.session_id, known(other, view))
-    before = select(other.c.message_id).where(same, other.c.seq < table.c.seq).order_by(other.c.seq.desc()).limit(1)
-    after = select(other.c.message_id).where(same, other.c.seq > table.c.seq).order_by(other.c.seq).limit(1)
-    return select(
-        table.c.message_id,
-        table.c.session_id,
-        before.correlate(table).scalar_subquery().label("previous"),
-        after.correlate(table).scalar_subquery().label("following"),
-    ).where(_among(tables, user_id, ids), known(table, view))
+    turn = select(
+        other.c.message_id, other.c.session_id, other.c.question_share, (other.c.seq < table.c.seq).label("before")
+    )
+    same = turn.where(other.c.user_id == user_id, other.c.session_id == table.c.session_id, known(other, view))
+    previous = same.where(other.c.seq < table.c.seq).order_by(other.c.seq.desc()).limit(1)
+    following = same.where(other.c.seq > table.c.seq).order_by(other.c.seq).limit(1)
+    beside = union_all(previous.correlate(table), following.correlate(table)).lateral("beside")
+    return (
+        select(
+            table.c.message_id,
+            beside.c.message_id.label("other"),
+            beside.c.session_id,
+            beside.c.question_share,
+            beside.c.before,
+        )
+        .select_from(table.join(beside, true()))
+        .where(_among(tables, user_id, ids), known(table, view))
+    )
 
 
 def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:

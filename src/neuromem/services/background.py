@@ -54,11 +54,14 @@ class BackgroundWorker:
         """Works until cancelled; a server that is away is waited for."""
         while True:
             self._news.clear()
+            busy = 0
             try:
                 busy = await self.work_once()
             except UnavailableError as error:
                 _log.warning("background work waits: %s", error)
-                busy = 0
+                await asyncio.sleep(self._policy.poll)
+            except Exception:  # noqa: BLE001 - whatever one batch met, its lease ends and the next try may do better
+                _log.exception("background work failed; it is tried again")
                 await asyncio.sleep(self._policy.poll)
             if not busy:
                 with contextlib.suppress(TimeoutError):
@@ -78,6 +81,7 @@ class BackgroundWorker:
             raise
         finally:
             keeper.cancel()
+        _log.info("jobs worked off: %d", len(lease.jobs))
         return len(lease.jobs)
 
     async def _embed_messages(self, lease: Lease) -> None:

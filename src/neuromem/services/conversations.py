@@ -13,7 +13,7 @@ from memground.errors import InvalidInputError, NotFoundError
 from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import new_row
-from memground.text import check_text
+from memground.text import check_text, question_share, show
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -45,7 +45,7 @@ class ConversationService:
         checks.name(user_id, "user_id")
         checks.name(session_id, "session_id")
         stamp = self._session.stamp(origin)
-        drafts = [_draft(message, stamp) for message in messages]
+        drafts = [_draft(message, stamp) for message in checks.items(messages, "messages", "NewMessage")]
         if not drafts:
             return []
         named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
@@ -76,6 +76,8 @@ class ConversationService:
         checks.name(user_id, "user_id")
         checks.name(session_id, "session_id")
         bound = None if limit is None else checks.limit(limit)
+        if after is not None:
+            checks.whole(after, "after", 0, checks.MAX_PLACE)
         statement = queries.in_session(self._tables, user_id, session_id, view, after=after, limit=bound)
         return [rows.message(row, view) for row in (await self._session.execute(statement)).mappings()]
 
@@ -104,6 +106,7 @@ class ConversationService:
     ) -> list[Message]:
         """Messages from which nothing was extracted yet, oldest first."""
         checks.name(user_id, "user_id")
+        checks.optional_name(session_id, "session_id")
         statement = queries.unextracted(self._tables, user_id, session_id, checks.limit(limit))
         view = View(now=self._session.clock.now())
         return [rows.message(row, view) for row in (await self._session.execute(statement)).mappings()]
@@ -171,7 +174,7 @@ class ConversationService:
 def _draft(message: NewMessage, stamp: Stamp) -> dict[str, Any]:
     """The message as a row without its place. It was known when it was said, but never before now."""
     if not isinstance(message, NewMessage):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInputError(f"a message must be a NewMessage, got {type(message).__name__} {message!r:.80}")
+        raise InvalidInputError(f"a message must be a NewMessage, got {type(message).__name__} {show(message)}")
     said_at = checks.moment(message.timestamp, "timestamp") or stamp.at
     values = {
         "message_id": uuid.uuid4(),
@@ -182,5 +185,6 @@ def _draft(message: NewMessage, stamp: Stamp) -> dict[str, Any]:
         "metadata_": checks.metadata(message.metadata),
         "external_id": checks.optional_name(message.external_id, "external_id"),
         "event_at": said_at,
+        "question_share": question_share(message.content),
     }
     return new_row(stamp, values, known_from=min(said_at, stamp.at))

@@ -10,7 +10,7 @@ from memground.clock import Stamp
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
 from memground.postgres.engine import Row
-from memground.text import check_json
+from memground.text import check_json, check_text
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -33,7 +33,7 @@ class KVService:
         self, namespace: str, scope_id: str, key: str, value: Any, *, origin: str = DEFAULT_ORIGIN
     ) -> KeyValue:
         """Sets a value and returns the entry; setting an equal one changes nothing."""
-        stored = await self.batch_set(namespace, scope_id, {key: value}, origin=origin)
+        stored = await self.batch_set(namespace, scope_id, {checks.name(key, "key"): value}, origin=origin)
         return stored[0]
 
     async def batch_set(
@@ -62,8 +62,7 @@ class KVService:
     async def list(self, namespace: str, scope_id: str, view: View, *, prefix: str = "") -> Entries:
         """The entries of a namespace, by key."""
         _names(namespace, scope_id)
-        if prefix:
-            checks.name(prefix, "prefix")
+        check_text(prefix, "prefix", limit=255, empty=True)
         statement = queries.in_namespace(self._session.tables, namespace, scope_id, view, prefix)
         return [rows.key_value(row, view) for row in (await self._session.execute(statement)).mappings()]
 

@@ -14,6 +14,7 @@ from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
 from memground.postgres import versioned
 from memground.postgres.engine import Row
+from memground.text import show
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -77,6 +78,7 @@ class MemoryService:
     async def revert(self, user_id: str, memory_id: MemoryRef, version: int, *, origin: str = DEFAULT_ORIGIN) -> Memory:
         """Appends a version equal to an earlier one; also brings a deleted memory back. Raises NotFoundError."""
         key = checks.identifier(memory_id, "memory_id")
+        checks.whole(version, "version", 0, checks.MAX_VERSION)
         vt = self._tables.embeddings
         owned = queries.owned(self._tables, checks.name(user_id, "user_id"), key)
         target = select(vt.key_column, vt.table.c.id).where(owned, vt.table.c.version == version)
@@ -161,13 +163,11 @@ class MemoryService:
 
 def checked_sources(sources: Sequence[Source | MemoryRef]) -> list[Source]:
     """Sources as given to `add_memory`: `Source` values, or ids of messages."""
-    if isinstance(sources, str):
-        raise InvalidInputError(f"sources must be a list of Source or message ids, got the str {sources!r}")
     checked: list[Source] = []
-    for source in sources:
-        value = source if isinstance(source, Source) else Source("message", str(source))
+    for source in checks.items(sources, "sources", "Source or message ids"):
+        value = source if isinstance(source, Source) else Source("message", str(checks.identifier(source, "source id")))
         if value.kind not in ("message", "document"):
-            raise InvalidInputError(f"source kind {value.kind!r} is not accepted; pass 'message' or 'document'")
+            raise InvalidInputError(f"source kind {show(value.kind)} is not accepted; pass 'message' or 'document'")
         span = None if value.span is None else checks.metadata(value.span)
         checked.append(Source(value.kind, str(checks.identifier(value.id, "source id")), span))
     return checked
@@ -184,6 +184,6 @@ def _cursor(row: Row) -> str:
 def _position(cursor: str) -> tuple[int, uuid.UUID]:
     try:
         version, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        return int(version), uuid.UUID(row_id)
+        return checks.whole(version, "version", 0, checks.MAX_VERSION), uuid.UUID(row_id)
     except (ValueError, TypeError, AttributeError, binascii.Error):
-        raise InvalidInputError(f"cursor={cursor!r:.80} is none of ours; pass the .cursor of the page before") from None
+        raise InvalidInputError(f"cursor={show(cursor)} is none of ours; pass the .cursor of the page before") from None

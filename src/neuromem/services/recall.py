@@ -9,7 +9,6 @@ from typing import Any
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
 from memground.postgres.engine import Row
-from memground.postgres.versioned import known
 from memground.text import fold
 from memground.view import View
 from neuromem import checks
@@ -101,7 +100,7 @@ class RecallService:
         messages: Arms[uuid.UUID],
     ) -> ScoredMemories:
         tops = (max(messages.vector.values(), default=0.0), max(messages.keyword.values(), default=0.0))
-        exact = await self._search.exact(question.user_id, question.view)
+        exact = await self._search.exact(scope)
         return await self._search.scored_search(scope, vector, keyword, limit=question.limit, exact=exact, tops=tops)
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
@@ -120,19 +119,15 @@ class RecallService:
         if not question.include_conversations:
             return {}
         table = self._tables.conversation_embeddings.table
-        mine = [table.c.user_id == question.user_id, known(table, question.view)]
+        mine, passing = queries.vector_conditions(self._tables, question.user_id, question.view, question.where)
         statement = queries.vector_arm(
             self._tables,
-            question.user_id,
             vector,
-            question.view,
-            question.where,
+            [*mine, *passing],
             limit=self._ranking.candidates,
-            exact=await self._search.compares_all(mine, table),
+            exact=await self._search.compares_all(table, mine, passing),
         )
-        found = {row.id: row.score for row in await self._session.execute(statement)}
-        # Approximate scans may yield out of order.
-        return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+        return {row.id: row.score for row in await self._session.execute(statement)}
 
     async def _search_conversations(
         self, question: RecallQuestion, arms: Arms[uuid.UUID], vector_top: float, keyword_top: float
@@ -142,56 +137,63 @@ class RecallService:
         fused = arms.fused(profile, vector_top=vector_top, keyword_top=keyword_top)
         if not fused:
             return [], []
-        places = await self._places(question, list(fused))
+        turns = await self._turns(question, list(fused))
         best_of_session: dict[str, float] = {}
-        for key, place in places.items():
-            session_id = place["session_id"]
-            best_of_session[session_id] = max(best_of_session.get(session_id, 0.0), fused[key])
-        leading = sorted(places, key=lambda key: (-fused[key], key))[:_CONTEXT_CANDIDATES]
-        around = await self._neighbours(question, leading, places)
+        for key, turn in turns.items():
+            best_of_session[turn.session_id] = max(best_of_session.get(turn.session_id, 0.0), fused[key])
+        leading = sorted(turns, key=lambda key: (-fused[key], key))[:_CONTEXT_CANDIDATES]
+        beside = await self._beside(question, leading, turns)
         unlisted = profile.vector_weight * max(0.0, arms.vector_floor / vector_top if vector_top > 0 else 0.0)
         scored: dict[uuid.UUID, tuple[float, dict[str, float]]] = {}
-        for key, session_id in {**{k: p["session_id"] for k, p in places.items()}, **around.sessions}.items():
+        for key, turn in turns.items():
             own = fused.get(key, unlisted)
-            near = max((fused.get(other, unlisted) for other in around.of.get(key, ())), default=0.0)
-            session = max(best_of_session[session_id], own)
-            total = own + profile.neighbour * near + profile.session * session
-            scored[key] = (
-                total / (1.0 + profile.neighbour + profile.session),
-                {"fused": own, "neighbours": near, "session": session},
-            )
+            near = max((weight * fused.get(other, unlisted) for other, weight in beside.get(key, ())), default=0.0)
+            session = max(best_of_session[turn.session_id], own)
+            parts = {"fused": own, "neighbours": near, "session": session}
+            scored[key] = (profile.in_context(**parts, question_share=turn.question_share), parts)
         wanted = sorted(scored, key=lambda key: (-scored[key][0], key))
         best = [next(iter(arm)) for arm in (arms.vector, arms.keyword) if arm]
-        shown = dict.fromkeys([*wanted[: question.limit + _CONTEXT_CANDIDATES], *best])
-        statement = queries.by_ids(self._tables, question.user_id, list(shown), view)
+        # Age may reorder what surroundings ranked, so more are read than are shown.
+        read = dict.fromkeys([*wanted[: question.limit + _CONTEXT_CANDIDATES], *best])
+        statement = queries.by_ids(self._tables, question.user_id, list(read), view)
+        ranks = tuple({key: rank for rank, key in enumerate(arm, 1)} for arm in (arms.vector, arms.keyword))
         hits = [
-            self._message_hit(row, scored[row["message_id"]], arms, view)
+            self._message_hit(row, scored[row["message_id"]], arms, ranks, view)
             for row in (await self._session.execute(statement)).mappings()
         ]
         return sorted(hits, key=lambda hit: (-hit.score, hit.message.message_id)), [str(key) for key in best]
 
-    async def _places(self, question: RecallQuestion, ids: list[uuid.UUID]) -> dict[uuid.UUID, Row]:
+    async def _turns(self, question: RecallQuestion, ids: list[uuid.UUID]) -> dict[uuid.UUID, "_Turn"]:
         statement = queries.places(self._tables, question.user_id, ids, question.view)
-        return {row["message_id"]: row for row in (await self._session.execute(statement)).mappings()}
+        rows_found = await self._session.execute(statement)
+        return {row.message_id: _Turn(row.session_id, row.question_share) for row in rows_found}
 
-    async def _neighbours(
-        self, question: RecallQuestion, leading: list[uuid.UUID], places: Mapping[uuid.UUID, Any]
-    ) -> "_Around":
-        """Who stands next to the leading messages; with a filter, only those that passed it."""
-        of: dict[uuid.UUID, list[uuid.UUID]] = {}
-        sessions: dict[uuid.UUID, str] = {}
+    async def _beside(
+        self, question: RecallQuestion, leading: list[uuid.UUID], turns: dict[uuid.UUID, "_Turn"]
+    ) -> dict[uuid.UUID, list[tuple[uuid.UUID, float]]]:
+        """Who stands next to whom, and how much that counts: an answer owes more to the question before it.
+
+        Neighbours that were no candidates are added to `turns`; with a filter, only those that passed it count.
+        """
+        beside: dict[uuid.UUID, list[tuple[uuid.UUID, float]]] = {}
         statement = queries.neighbours(self._tables, question.user_id, leading, question.view)
         for row in await self._session.execute(statement):
-            for other in (row.previous, row.following):
-                if other is None or (question.where is not None and other not in places):
-                    continue
-                of.setdefault(row.message_id, []).append(other)
-                of.setdefault(other, []).append(row.message_id)
-                sessions[other] = row.session_id
-        return _Around(of, sessions)
+            if question.where is not None and row.other not in turns:
+                continue
+            turns.setdefault(row.other, _Turn(row.session_id, row.question_share))
+            before, after = (row.other, row.message_id) if row.before else (row.message_id, row.other)
+            asked = self._ranking.answer * turns[before].question_share
+            beside.setdefault(after, []).append((before, 1.0 + asked))
+            beside.setdefault(before, []).append((after, 1.0))
+        return beside
 
     def _message_hit(
-        self, row: Row, scored: tuple[float, dict[str, float]], arms: Arms[uuid.UUID], view: View
+        self,
+        row: Row,
+        scored: tuple[float, dict[str, float]],
+        arms: Arms[uuid.UUID],
+        ranks: Sequence[Mapping[uuid.UUID, int]],
+        view: View,
     ) -> MessageHit:
         profile, key = self._ranking, row["message_id"]
         days = max(0.0, (view.now - row["event_at"]).total_seconds() / 86_400)
@@ -199,9 +201,9 @@ class RecallService:
         importance = _floored(profile.importance_floor, DEFAULT_IMPORTANCE / 10)
         score, parts = scored
         explanation = Explanation(
-            vector_rank=_rank(arms.vector, key),
+            vector_rank=ranks[0].get(key),
             vector_score=arms.vector.get(key),
-            keyword_rank=_rank(arms.keyword, key),
+            keyword_rank=ranks[1].get(key),
             keyword_score=arms.keyword.get(key),
             parts={**parts, "recency": recency, "importance": importance},
             notes=() if key in arms.vector or key in arms.keyword else ("found beside a turn that matches",),
@@ -210,11 +212,11 @@ class RecallService:
 
 
 @dataclass(frozen=True)
-class _Around:
-    """The neighbours of messages, and the sessions of the messages that came in as neighbours."""
+class _Turn:
+    """What scoring needs to know of a message."""
 
-    of: Mapping[uuid.UUID, Sequence[uuid.UUID]]
-    sessions: Mapping[uuid.UUID, str]
+    session_id: str
+    question_share: float
 
 
 def _merge(memories: Sequence[Hit], messages: Sequence[MessageHit]) -> list[MergedHit]:
@@ -271,12 +273,6 @@ def _with(hit: MergedHit, **changes: Any) -> MergedHit:
     from dataclasses import replace
 
     return replace(hit, **changes)
-
-
-def _rank(arm: Mapping[uuid.UUID, float], key: uuid.UUID) -> int | None:
-    if key not in arm:
-        return None
-    return 1 + sum(1 for other in arm.values() if other > arm[key])
 
 
 def _floored(floor: float, value: float) -> float:

@@ -2,19 +2,18 @@
 
 import asyncio
 import uuid
-from collections.abc import Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import ColumnElement, Table, insert
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import InvalidInputError
+from memground.errors import InvalidInputError, MemoryStoreError, ProviderError
 from memground.postgres import versioned
-from memground.postgres.arms import EXACT_LIMIT, approximate_settings, visible_up_to
-from memground.postgres.versioned import known
-from memground.text import check_text
+from memground.postgres.arms import approximate_settings, exact_is_cheaper
+from memground.text import check_text, show
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -24,6 +23,8 @@ from neuromem.ranking import RankingProfile, top_with_best
 from neuromem.services import rows
 from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory
+
+type Condition = ColumnElement[bool]
 
 UNCHANGED: Any = object()
 """Default of `update`: leave the field as it is (None would mean: clear it)."""
@@ -99,7 +100,7 @@ class SearchService:
         checks.limit(limit)
         async with self.query_vector(query, query_embedding) as embedding:
             keyword = await self.keyword_arm(scope, query)
-            exact = await self.exact(scope.user_id, scope.view)
+            exact = await self.exact(scope)
             found = await self.scored_search(scope, await embedding, keyword, limit=limit, exact=exact)
         hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
         return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
@@ -109,16 +110,22 @@ class SearchService:
         statement = queries.keyword_arm(self._tables, scope, query, self._ranking.candidates)
         return [(row.id, row.score) for row in await self._session.execute(statement)]
 
-    async def exact(self, user_id: str, view: View) -> bool:
-        """Whether the user has few enough memories in the view to compare every vector."""
-        table = self._tables.embeddings.table
-        return await self.compares_all([table.c.user_id == user_id, known(table, view)], table)
+    async def exact(self, scope: MemoryScope) -> bool:
+        """Whether the scope holds few enough memories to compare every vector."""
+        tables = self._tables
+        return await self.compares_all(tables.embeddings.table, scope.indexed(tables), scope.further(tables))
 
-    async def compares_all(self, where: Sequence[Any], table: Any) -> bool:
-        """Whether `where` admits few enough rows for an exact scan; if not, HNSW is told to look further."""
-        if await self._session.scalar(visible_up_to(where, table, EXACT_LIMIT + 1)) <= EXACT_LIMIT:
+    async def compares_all(self, table: Table, where: Sequence[Condition], further: Sequence[Condition]) -> bool:
+        """Whether few enough rows are admitted for an exact scan; if not, HNSW is told to look further.
+
+        `further` are conditions that are dear to test: they are counted only where the others admit too many rows.
+        """
+        limit = self._ranking.candidates
+        if await self._session.scalar(exact_is_cheaper(where, table, limit)):
             return True
-        await self._session.execute(approximate_settings(self._ranking.candidates))
+        if further and await self._session.scalar(exact_is_cheaper([*where, *further], table, limit)):
+            return True
+        await self._session.execute(approximate_settings(limit))
         return False
 
     async def scored_search(
@@ -159,7 +166,8 @@ class SearchService:
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Vectors of texts, checked."""
         provider = self._embedding
-        vectors = await provider.embed_batch(texts)
+        with _naming_failures(provider):
+            vectors = await provider.embed_batch(texts)
         return check_vectors(vectors, count=len(texts), dims=provider.dims, model_id=provider.model_id)
 
     @asynccontextmanager
@@ -180,13 +188,25 @@ class SearchService:
 
     async def _embed_query(self, query: str) -> list[float]:
         provider = self._embedding
-        vector = await provider.embed_query(query)
+        with _naming_failures(provider):
+            vector = await provider.embed_query(query)
         return check_vectors([vector], count=1, dims=provider.dims, model_id=provider.model_id)[0]
+
+
+@contextmanager
+def _naming_failures(provider: EmbeddingProvider) -> Generator[None]:
+    """Whatever a provider raises becomes an error of ours."""
+    try:
+        yield
+    except MemoryStoreError:
+        raise
+    except Exception as error:  # a provider is the user's code and may raise anything
+        raise ProviderError(f"{provider.model_id} failed: {type(error).__name__}: {error}") from error
 
 
 def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
     if not isinstance(memory, NewMemory):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise InvalidInputError(f"a memory must be a str or a NewMemory, got {type(memory).__name__} {memory!r:.80}")
+        raise InvalidInputError(f"a memory must be a str or a NewMemory, got {type(memory).__name__} {show(memory)}")
     valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)
     known_from = versioned.check_known(memory.known_at, stamp)
     values = {

@@ -26,6 +26,14 @@ def upgrade() -> None:
     _meta(schema)
 
 
+_BM25 = {
+    "key_field": "'id'",
+    "mutable_segment_rows": "20",
+    "layer_sizes": "'1kb, 10kb, 100kb, 1mb, 100mb'",
+    "background_layer_sizes": "'0'",
+}
+
+
 def _hnsw(name: str, table: str, schema: str, dims: int) -> None:
     """As `vector` up to 2,000 dimensions, as `halfvec` up to 4,000, no index above."""
     if dims <= 2_000:
@@ -44,23 +52,20 @@ def _hnsw(name: str, table: str, schema: str, dims: int) -> None:
 
 def _keywords(name: str, table: str, text: str, literals: list[str], schema: str, engine: str) -> None:
     """BM25 where the server has pg_search, else an index for text search."""
+    apart = r"'([-\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f])'"
+    spaced = rf"regexp_replace((%s), {apart}, ' \1 ', 'g')"
     if engine == "bm25":
         columns = [
             "id",
-            sa.text(f"(({text})::pdb.simple('alias=english','stemmer=english','stopwords_language=english'))"),
-            sa.text(f"(({text})::pdb.jieba('alias=chinese'))"),
+            sa.text(f"(({spaced % text})::pdb.simple('alias=english','stemmer=english','stopwords_language=english'))"),
+            sa.text(f"(({text})::pdb.jieba('alias=chinese','trim=true'))"),
             *(sa.text(f"({column}::pdb.literal)") for column in literals),
             "known_from",
             "known_to",
         ]
-        op.create_index(
-            name, table, columns, schema=schema, postgresql_using="bm25", postgresql_with={"key_field": "'id'"}
-        )
+        op.create_index(name, table, columns, schema=schema, postgresql_using="bm25", postgresql_with=_BM25)
     else:
-        cjk = r"'([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f])'"
-        lexemes = sa.text(
-            f"to_tsvector('english'::regconfig, regexp_replace(({text}), {cjk}, ' \\1 ', 'g'))".replace(":", "\\:")
-        )
+        lexemes = sa.text(f"to_tsvector('english'::regconfig, {spaced % f'left(({text}), 100000)'})")
         op.create_index(name, table, [lexemes], schema=schema, postgresql_using="gin")
 
 
@@ -135,6 +140,7 @@ def _conversations(schema: str, engine: str) -> None:
         sa.Column("metadata_", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("external_id", sa.String(length=255), nullable=True),
         sa.Column("event_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("question_share", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )

@@ -1,0 +1,52 @@
+# Needs make and Python 3.12 or newer, nothing else. `make` alone lists the targets.
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+
+.PHONY: help venv demo test check torture bench lock clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/demo.stamp ## Install what is needed and show what neuromem does
+	@$(BIN)/neuromem model install
+	@$(BIN)/python -m neuromem.demo $(DEMO_ARGS)
+
+venv: .venv/dev.stamp ## Install everything for development into .venv
+
+test: check ## Run the checks and all tests except the long ones (PYTEST_ARGS="…" for some)
+	$(BIN)/neuromem model install
+	$(BIN)/python -m pytest -m "not torture" $(PYTEST_ARGS)
+
+check: .venv/dev.stamp ## Run linter, formatter, type checker and import contracts
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+torture: .venv/dev.stamp ## Run the long fault and random rounds
+	$(BIN)/neuromem model install
+	$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+
+bench: .venv/dev.stamp ## Measure latency and, with LOCOMO=file.json, the quality of recall
+	$(BIN)/neuromem model install
+	$(BIN)/python -m benchmarks.latency
+	$(if $(LOCOMO),$(BIN)/python -m benchmarks.quality $(LOCOMO))
+
+lock: ## Pin the dependencies of pyproject.toml again (LOCK_ARGS=--upgrade for the newest)
+	dev/lock $(LOCK_ARGS)
+
+clean: ## Remove .venv and caches (never data in ~/.neuromem)
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@python=$$(dev/find-python $(PYTHON)) && "$$python" -m venv --clear .venv || { rm -rf .venv; exit 1; }
+
+# The stamps lie in .venv: a new environment is filled again.
+.venv/%.stamp: requirements/%.txt pyproject.toml | $(BIN)/python
+	$(PIP) install --require-hashes --requirement $<
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@

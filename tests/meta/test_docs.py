@@ -1,0 +1,53 @@
+"""The documentation is true: its examples run and its links lead somewhere."""
+
+import itertools
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from memground.embedding.install import default_model_dir
+from memground.postgres.embedded import EmbeddedPostgres
+from support.embedded import short_tmp_dir
+
+ROOT = Path(__file__).parents[2]
+RUNNER = ROOT / "tests" / "support" / "run_document.py"
+DOCUMENTS = sorted(path for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")))
+WITH_CODE = [path for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")]
+_LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
+_databases = itertools.count(1)
+
+
+def _name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("document", WITH_CODE, ids=_name)
+async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> None:
+    """In a home of their own with the model, where `NeuroMemory()` starts a PostgreSQL. DATABASE_URL is another one."""
+    database = f"document_{next(_databases)}"
+    await server.ensure_database(database)
+    with short_tmp_dir() as home:
+        models = home / ".neuromem" / "models"
+        models.parent.mkdir(mode=0o711)
+        models.symlink_to(default_model_dir().parent, target_is_directory=True)
+        environment = {**os.environ, "HOME": str(home), "DATABASE_URL": server.url(database), "PYTHONWARNINGS": "error"}
+        done = subprocess.run(
+            [sys.executable, RUNNER, document],
+            env=environment,
+            cwd=home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=_name)
+def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
+    links = _LINK.findall(document.read_text(encoding="utf-8"))
+    assert [link for link in links if not (document.parent / link).exists()] == []

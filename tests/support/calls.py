@@ -1,0 +1,101 @@
+"""Every public call of a mind, with arguments that work, and what the calls leave in the database.
+
+Tests that say "whatever the call" walk `READS` and `WRITES`; `test_bad_input` holds them against the classes.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import text
+
+from neuromem import NeuroMemory, NewMessage, Source
+
+type Arguments = dict[str, Any]
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class World:
+    """What `settle` put there for a user: enough for every call to find something."""
+
+    user: str
+    message_id: str
+    memory_id: str
+    first_version: int
+    between: datetime
+    """A moment after the first version of everything and before the second."""
+
+
+async def settle(mind: NeuroMemory, user: str) -> World:
+    """Gives a user two messages, a memory in two versions with its source, and a profile value in two versions."""
+    said = [NewMessage("user", "I moved to Porto", external_id="x1"), NewMessage("user", "and my sister to Oslo")]
+    first, _ = await mind.conversations.add_messages_batch(user, said, session_id="s1")
+    source = Source("message", first.message_id)
+    memory = await mind.add_memory(user, "lives in Porto", metadata={"topic": "home"}, sources=[source])
+    await mind.kv.set("profile", user, "city", "Porto")
+    between = datetime.now(UTC)
+    await mind.update_memory(user, memory.memory_id, content="lives in Porto, near the river")
+    await mind.kv.set("profile", user, "city", "Porto, Portugal")
+    return World(user, first.message_id, memory.memory_id, memory.version, between)
+
+
+READS: Mapping[str, Callable[[World], Arguments]] = {
+    "recall": lambda w: {"user_id": w.user, "query": "Porto", "where": {"content": {"exists": True}}},
+    "search": lambda w: {"user_id": w.user, "query": "Porto", "as_of": w.between, "explain": True},
+    "get_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "list_memories": lambda w: {"user_id": w.user},
+    "history": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "diff": lambda w: {"user_id": w.user, "t1": LONG_AGO, "t2": datetime.now(UTC)},
+    "kv.get": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
+    "kv.list": lambda w: {"namespace": "profile", "scope_id": w.user, "prefix": "ci"},
+    "kv.history": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
+    "conversations.get_session_messages": lambda w: {"user_id": w.user, "session_id": "s1"},
+    "conversations.list_sessions": lambda w: {"user_id": w.user},
+    "conversations.get_unextracted_messages": lambda w: {"user_id": w.user},
+    "background_status": lambda w: {"user_id": w.user},
+}
+
+PRESENT_ONLY = frozenset({"conversations.get_unextracted_messages", "background_status"})
+"""Reads that have no past: a view of one does not offer them."""
+
+WRITES: Mapping[str, Callable[[World], Arguments]] = {
+    "ingest": lambda w: {"user_id": w.user, "role": "user", "content": "hello", "session_id": "s1"},
+    "add_memory": lambda w: {"user_id": w.user, "content": "likes tea", "sources": [w.message_id]},
+    "add_memories": lambda w: {"user_id": w.user, "memories": ["likes tea", "likes rain"]},
+    "update_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id, "content": "lives by the sea"},
+    "delete_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "revert": lambda w: {"user_id": w.user, "memory_id": w.memory_id, "version": w.first_version},
+    "rollback": lambda w: {"user_id": w.user, "to_time": w.between},
+    "undo": lambda w: {"user_id": w.user, "recorded_since": w.between},
+    "kv.set": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "pet", "value": {"name": "Rex"}},
+    "kv.batch_set": lambda w: {"namespace": "profile", "scope_id": w.user, "values": {"a": 1, "b": 2}},
+    "kv.delete": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
+    "conversations.ingest": lambda w: {"user_id": w.user, "role": "user", "content": "hello"},
+    "conversations.add_messages_batch": lambda w: {
+        "user_id": w.user,
+        "messages": [NewMessage("user", "hi"), NewMessage("user", "again", external_id="x1")],
+        "session_id": "s1",
+    },
+    "conversations.close_session": lambda w: {"user_id": w.user, "session_id": "s1"},
+    "retry_failed": lambda w: {"user_id": w.user},
+}
+
+
+async def call(on: Any, name: str, arguments: Arguments) -> Any:
+    """`call(mind, "kv.set", {...})`."""
+    return await attrgetter(name)(on)(**arguments)
+
+
+async def state(mind: NeuroMemory) -> dict[str, tuple[int, int]]:
+    """Per table of the mind's schema: how many rows, and a sum that changes whenever one of them is written anew."""
+    schema = mind._db.schema.replace('"', '""')
+    counts = " UNION ALL ".join(
+        f"SELECT '{table.name}', count(*), coalesce(sum(xmin::text::bigint), 0) FROM \"{schema}\".{table.name}"
+        for table in mind._db.tables.metadata.sorted_tables
+    )
+    async with mind._db.read() as session:
+        return {name: (rows, int(sum_)) for name, rows, sum_ in await session.execute(text(counts))}
