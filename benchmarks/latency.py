@@ -1,8 +1,8 @@
 """How long recall and search take: `python -m benchmarks.latency [--users 10] [--memories 1000] [--no-save]`.
 
-Every user holds `memories` memories and as many messages, with texts of ordinary words and clustered synthetic vectors, so
-that loading does not measure the model. Database part: the query's vector is given. End to end: the local model embeds the
-query. Beside them, in the same run, the physical floor: one round trip, and the embedding of one query.
+Every user holds `memories` memories and as many messages, with texts of ordinary words and clustered synthetic vectors,
+so that loading does not measure the model. Database part: the query's vector is given. End to end: the local model
+embeds the query. Beside them, in the same run, the physical floor: one round trip, and the embedding of one query.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from memground.embedding import LocalEmbedding
 from neuromem import NeuroMemory, NewMemory, NewMessage
 
 QUERIES = 200
-_WORDS = (
+_WORDS = (  # noqa: SIM905 - reads better than thirty quoted words
     "river garden train ticket doctor winter coffee music brother window market letter summer holiday kitchen meeting "
     "project museum bicycle mountain island teacher weather birthday camera painting language dinner hospital library"
 ).split()
@@ -79,7 +79,7 @@ async def measure(nm: NeuroMemory, embedding: LocalEmbedding, users: int) -> dic
     half = nm.as_of((await nm.list_memories("u0", limit=1)).items[0].known_from)
 
     async def round_trip(_: int) -> None:
-        async with nm._db.read() as session:  # noqa: SLF001 - the floor is one statement on the mind's own connection
+        async with nm._db.read() as session:  # one statement on the mind's own connection
             await session.execute(select(literal(1)))
 
     def user(number: int) -> str:

@@ -1,8 +1,8 @@
 """How often recall finds the turns that answer a question: `python -m benchmarks.quality FILE [--no-save]`.
 
-FILE is a LoCoMo file. Every dialogue becomes one user's conversations; every question is asked with recall(limit=20), with
-no language model. recall@k = share of a question's evidence turns among the first k of `merged`, averaged over questions
-(those without evidence are left out); MRR = mean of 1 / rank of the first evidence turn within 20.
+FILE is a LoCoMo file. Every dialogue becomes one user's conversations; every question is asked with recall(limit=20),
+with no language model. recall@k = share of a question's evidence turns among the first k of `merged`, averaged over
+questions (those without evidence are left out); MRR = mean of 1 / rank of the first evidence turn within 20.
 """
 
 import argparse
@@ -91,7 +91,10 @@ async def drop(nm: NeuroMemory, schema: str) -> None:
     """Removes the benchmark's own schema."""
     from sqlalchemy.schema import DropSchema
 
-    async with nm._db.session() as session:  # noqa: SLF001 - a benchmark cleans up after itself
+    # A benchmark cleans up after itself; users have no need of this, so there is no call for it.
+    if nm._worker is not None:
+        await nm._worker.stop()
+    async with nm._db.session() as session:
         await session.execute(DropSchema(schema, cascade=True))
 
 

@@ -71,7 +71,9 @@ async def open_mind(database_url: str, schema: str) -> AsyncIterator[OpenMind]:
     """Opens minds in a schema of the test's own: `await open_mind(embedding=…, clock=…)`; closes them at the end."""
     opened: list[NeuroMemory] = []
 
-    async def open_mind(url: str | None = None, embedding: EmbeddingProvider | None = None, **options: object) -> NeuroMemory:
+    async def open_mind(
+        url: str | None = None, embedding: EmbeddingProvider | None = None, **options: object
+    ) -> NeuroMemory:
         options.setdefault("schema", schema)
         mind = NeuroMemory(url or database_url, embedding, **options)  # type: ignore[arg-type]
         await mind.init()

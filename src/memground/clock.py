@@ -55,6 +55,9 @@ class Stamp:
 
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# asyncpg writes the very ends as infinity, which comes back as another value.
+_FIRST = datetime.min.replace(tzinfo=UTC, microsecond=1)
+_LAST = datetime.max.replace(tzinfo=UTC, microsecond=999_998)
 
 
 def nanoseconds(moment: datetime) -> int:
@@ -75,6 +78,6 @@ def as_utc(moment: datetime, name: str) -> datetime:
             f"datetime({moment.year}, {moment.month}, {moment.day}, tzinfo=UTC)"
         )
     try:
-        return moment.astimezone(UTC)
+        return min(max(moment.astimezone(UTC), _FIRST), _LAST)
     except OverflowError:
         raise InvalidInputError(f"{name}={moment.isoformat()} lies outside the years 1 to 9999 UTC") from None

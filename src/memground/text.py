@@ -83,8 +83,8 @@ _JSON_SIZE = 1_000_000
 def check_json(value: Any, name: str) -> Any:
     """A copy of `value` made of what JSON and PostgreSQL both hold: dict, list, str, bool, None, int64, finite float.
 
-    Raises InvalidInputError naming the place (`metadata.a[2]`) for anything else, for nesting deeper than 32 and for more
-    than 1,000,000 characters and entries in all.
+    Raises InvalidInputError naming the place (`metadata.a[2]`) for anything else, for nesting deeper than 32 and for
+    more than 1,000,000 characters and entries in all.
     """
     budget = [_JSON_SIZE]
     return _json(value, name, _JSON_DEPTH, budget)

@@ -1,9 +1,12 @@
 """A view of the past is a value: which moment of knowledge and which moment of the world a read is about."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from memground.clock import Clock, as_utc
+
+KNOWN_SINCE = datetime(1700, 1, 1, tzinfo=UTC)
+"""Nothing counts as known before: the keyword index keeps times as nanoseconds in 64 bits, from 1678 on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,7 @@ class View:
         valid = None if valid_at is None else as_utc(valid_at, "valid_at")
         if as_of is None:
             return cls(now=now, valid_at=valid)
-        known = as_utc(as_of, "as_of")
+        known = max(as_utc(as_of, "as_of"), KNOWN_SINCE - timedelta(microseconds=1))
         if known >= now:
             return cls(now=now, valid_at=valid)
         return cls(now=known, known_at=known, valid_at=valid)

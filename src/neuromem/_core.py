@@ -28,9 +28,10 @@ class NeuroMemory(Writer):
             found = await nm.recall("anna", "where does she live?")
             print(found.merged[0].content)
 
-    `database_url`: a PostgreSQL URL (`postgresql://user@host/db?sslmode=require`); None starts an embedded PostgreSQL in
-    your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English; install it
-    once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how hits are scored.
+    `database_url`: a PostgreSQL URL (`postgresql://user@host/db?sslmode=require`); None starts an embedded PostgreSQL
+    in your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English;
+    install it once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how
+    hits are scored.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections.
 
@@ -142,7 +143,10 @@ class NeuroMemory(Writer):
             self._announce()
 
     async def wait_idle(self, timeout: float | None = None) -> None:
-        """Waits until no background work is left (failed work does not count); raises UnavailableError after `timeout` s."""
+        """Waits until no background work is left; failed work does not count.
+
+        Raises UnavailableError after `timeout` seconds.
+        """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"timeout={timeout!r} is not accepted; pass seconds from 0 on, or None")
         loop = asyncio.get_running_loop()

@@ -5,7 +5,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import UnionType
-from typing import Any
+from typing import Any, cast
 
 from memground.clock import as_utc
 from memground.embedding.base import MAX_LENGTH, MIN_LENGTH
@@ -64,13 +64,13 @@ def items(value: object, what: str, accepted: str) -> Sequence[Any]:
     """The items of a list or tuple; a text is none, though Python would walk its characters."""
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         raise InvalidInputError(f"{what} must be a list of {accepted}, got {type(value).__name__} {show(value)}")
-    return value
+    return cast(Sequence[Any], value)
 
 
 def identifier(value: object, what: str) -> uuid.UUID:
     """A memory or message id as a UUID."""
     if isinstance(value, uuid.UUID):
-        return value
+        return cast(Sequence[Any], value)
     try:
         return uuid.UUID(value)  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, AttributeError):

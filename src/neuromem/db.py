@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from sqlalchemy.sql.base import Executable
@@ -186,7 +187,8 @@ class Database:
         async with engine.begin() as connection:
             if await extension(connection, "vector") is None:
                 raise ConfigurationError(
-                    f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; install pgvector ≥ 0.7 there"
+                    f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; "
+                    "install pgvector ≥ 0.7 there"
                 )
             bm25 = await extension(connection, "pg_search")
         keyword = self._wanted_engine or (KeywordEngine.BM25 if bm25 else KeywordEngine.TSVECTOR)
@@ -202,15 +204,13 @@ class Database:
         wanted = {"embedding_model": self.model_id, "dims": self.dims, "keyword_engine": str(keyword)}
         stored = await self._stored_meta(connection, meta)
         if not stored:
-            from sqlalchemy.dialects.postgresql import insert as upsert
-
             rows = [{"key": key, "value": value} for key, value in wanted.items()]
             await connection.execute(upsert(meta).on_conflict_do_nothing(), rows)
             stored = await self._stored_meta(connection, meta)
         if (stored["embedding_model"], stored["dims"]) != (self.model_id, self.dims):
             raise ModelMismatchError(
-                f"schema {self.schema!r} holds vectors of {stored['embedding_model']} ({stored['dims']} dimensions), but "
-                f"{self.model_id} ({self.dims} dimensions) was given; open it with the model it was made with, "
+                f"schema {self.schema!r} holds vectors of {stored['embedding_model']} ({stored['dims']} dimensions), "
+                f"but {self.model_id} ({self.dims} dimensions) was given; open it with the model it was made with, "
                 "or use another schema="
             )
         return build_tables(self.dims, self.schema, KeywordEngine(stored["keyword_engine"]))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from memground.clock import Clock
+from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter, parse
 from memground.view import View
@@ -59,8 +59,8 @@ class SessionSource(Protocol):
 class Context:
     """What facades stand on.
 
-    `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made background
-    work.
+    `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
+    background work.
     """
 
     source: SessionSource
@@ -71,7 +71,11 @@ class Context:
     as_of: datetime | None = None
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
-        return View.of(self.clock, self.as_of if as_of is None else as_of, valid_at)
+        asked = None if as_of is None else as_utc(as_of, "as_of")
+        if self.as_of is not None:
+            # A view of the past knows nothing later than itself.
+            asked = self.as_of if asked is None else min(asked, self.as_of)
+        return View.of(self.clock, asked, valid_at)
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Session]:

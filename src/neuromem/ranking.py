@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from memground.errors import InvalidInputError
+from memground.fusion import rrf
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,8 @@ class RankingProfile:
 
     A memory's score is  fused · recency · importance · ended:
 
-    - fused, `fusion="score"`: vector_weight · v / max v + keyword_weight · k / max k, where v is the cosine similarity and
+    - fused, `fusion="score"`: vector_weight · v / max v + keyword_weight · k / max k, where v is the cosine similarity
+    and
       k the keyword score; a row the vector arm did not list has the least listed v. `fusion="rrf"`: Σ 1 / (60 + rank).
     - recency = floor + (1 − floor) · e^(−t / (decay_rate · (1 + 0.5 · arousal))), t in days since the event, arousal in
       [0, 1] from the memory's emotion (memories that moved somebody fade more slowly).
@@ -22,8 +24,8 @@ class RankingProfile:
     - ended = `ended` for a fact whose validity is over while no `valid_at` is asked, else 1.
 
     A message's score is  (fused + neighbour · n + session · s) / (1 + neighbour + session) · (1 − question · q)
-    · recency · importance of 5, where s is the best fused score in its session, q the share of its sentences that ask (a
-    question seldom holds the answer), and n the better fused score of the turns beside it; a turn before counts
+    · recency · importance of 5, where s is the best fused score in its session, q the share of its sentences that ask
+    (a question seldom holds the answer), and n the better fused score of the turns beside it; a turn before counts
     1 + answer · its q (what follows a question answers it).
 
     `candidates` is how many rows each arm contributes.
@@ -102,10 +104,12 @@ class Arms[K]:
     keyword: Mapping[K, float]
 
     def fused(self, profile: RankingProfile, *, vector_top: float, keyword_top: float) -> dict[K, float]:
-        """Score fusion of the profile over the union of both arms, in [0, 1] when the weights sum to 1.
+        """Fusion of the profile over the union of both arms; of scores, in [0, 1] when the weights sum to 1.
 
         `vector_top` and `keyword_top` are the scores that count as 1: the best over everything to be compared.
         """
+        if profile.fusion == "rrf":
+            return rrf([list(self.vector), list(self.keyword)])
         floor = self.vector_floor
         keys = dict.fromkeys([*self.vector, *self.keyword])
         return {
@@ -113,6 +117,10 @@ class Arms[K]:
             + profile.keyword_weight * _share(self.keyword.get(key, 0.0), keyword_top)
             for key in keys
         }
+
+    def unlisted(self, profile: RankingProfile, *, vector_top: float) -> float:
+        """What a row that neither arm listed has at most."""
+        return 0.0 if profile.fusion == "rrf" else profile.vector_weight * _share(self.vector_floor, vector_top)
 
     @property
     def vector_floor(self) -> float:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from memground.postgres.queue import QueueStatus
 
@@ -34,7 +34,7 @@ class Value:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON-able values; times as ISO 8601, ids as strings."""
-        return {item.name: _plain(getattr(self, item.name)) for item in fields(self)}  # pyright: ignore[reportArgumentType]
+        return {item.name: _plain(getattr(self, item.name)) for item in fields(cast(Any, self))}
 
 
 def _plain(value: Any) -> Any:
@@ -46,7 +46,7 @@ def _plain(value: Any) -> Any:
         case uuid.UUID():
             return str(value)
         case Mapping():
-            return {str(k): _plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            return {str(k): _plain(v) for k, v in cast(Mapping[Any, Any], value).items()}
         case str():
             return value
         case Sequence():
@@ -248,7 +248,10 @@ class Page[T](Value):
 
 @dataclass(frozen=True, slots=True)
 class Change(Value):
-    """One thing that differs between two moments; `before` is None for what was learned, `after` for what was forgotten."""
+    """One thing that differs between two moments.
+
+    `before` is None for what was learned, `after` for what was forgotten.
+    """
 
     kind: Kind
     id: str

@@ -337,7 +337,7 @@ async def test_words_of_latin_letters(words: Words, query: str, expected: set[in
         ("猫", 7),
         ("小黑是谁", 7),
         ("公寓", 4),
-        ("ＺＸ－9917怎么样了", 5),
+        ("ZX-9917怎么样了", 5),
     ],
 )
 async def test_chinese_words(words: Words, query: str, first: int) -> None:

@@ -5,7 +5,7 @@ import inspect
 import json
 import math
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
@@ -14,17 +14,21 @@ from typing import Any
 import pytest
 
 from neuromem import (
+    ConfigurationError,
     F,
     InvalidInputError,
+    JobPolicy,
     MemoryStoreError,
     NeuroMemory,
     NewMemory,
     NewMessage,
     NotFoundError,
+    ProviderError,
     Source,
 )
 from neuromem.facades import ConversationsFacade, KVFacade
-from support.calls import READS, WRITES, World, call, settle, state
+from neuromem.providers.embedding import EmbeddingProvider
+from support.calls import LONG_AGO, READS, WRITES, World, call, settle, state
 from support.embeddings import HashEmbedding
 
 DIMS = 8
@@ -90,7 +94,7 @@ NO_JSON = [
     Bad("\udfff", "U+DFFF"),
     Bad(nested(1000), "deeper than 32"),
     Bad(recursive(), "deeper than 32"),
-    Bad(HUGE, "10,000,000 characters"),
+    Bad(HUGE, "larger than 1,000,000"),
     Bad(list(range(1_000_001)), "larger than 1,000,000"),
 ]
 
@@ -98,16 +102,17 @@ NO_NUMBERS = [
     Bad([math.nan] * DIMS, "NaN or infinity"),
     Bad([math.inf] * DIMS, "NaN or infinity"),
     Bad([10**400] * DIMS, f"a list of {DIMS} numbers"),
-    Bad([1e300] * DIMS, "single precision"),
-    Bad([1e-300] * DIMS, "single precision"),
+    Bad([1e300] * DIMS, "has the length 2.82843e+300"),
+    Bad([1e-300] * DIMS, "has the length 2.82843e-300"),
     Bad([0.0] * DIMS, "zero"),
     Bad([1.0] * (DIMS - 1), f"{DIMS - 1} numbers"),
     Bad([1.0] * (DIMS + 1), f"{DIMS + 1} numbers"),
     Bad([], "0 numbers"),
-    Bad("x" * DIMS, "got str"),
+    Bad("1" * DIMS, "got str '1"),
+    Bad(b"x" * DIMS, "got bytes b'x"),
     Bad([[1.0]] * DIMS, f"a list of {DIMS} numbers"),
     Bad([None] * DIMS, f"a list of {DIMS} numbers"),
-    Bad(5, "got int"),
+    Bad(5, "got int 5"),
 ]
 
 NO_FILTER = [
@@ -147,13 +152,12 @@ def bad_names(name: str, limit: int = 255) -> list[Bad]:
     return [NONE, *bad_texts(limit)]
 
 
+ZERO, UNKNOWN = str(uuid.UUID(int=0)), str(uuid.UUID(int=7))
 NO_CURSOR = [
-    Bad(value, "cursor=")
-    for value in (
-        "", "x", "é", "\ud800", 5, b"x", ["x"], HUGE, packed([1]), packed({"a": 1}), packed(["a", "b"]), packed([1, "b"]),
-        packed([2**63, str(uuid.UUID(int=0))]), packed([math.inf, str(uuid.UUID(int=0))]), packed([1, 2]),
-    )
-]  # fmt: skip
+    *(Bad(value, "cursor=") for value in ("", "x", "é", "\ud800", 5, b"x", ["x"], HUGE)),
+    *(Bad(packed(value), "cursor=") for value in ([1], {"a": 1}, ["a", "b"], [1, "b"], [1, 2], ["1", ZERO])),
+    *(Bad(packed([value, ZERO]), "cursor=") for value in (2**63, -1, 1.5, True, None, math.inf, math.nan)),
+]
 
 NO_LIMIT = [
     *(Bad(value, f"limit={value!r}") for value in (0, -1, 1_001, 10**9, 2**70, True, 5.0, math.nan, "5", b"5", [5])),
@@ -186,13 +190,14 @@ NO_SOURCES = [
     Bad([5], "5"),
     Bad([None], "None"),
     Bad([b"x"], "b'x'"),
-    Bad([str(uuid.UUID(int=7))], str(uuid.UUID(int=7)), NotFoundError),
-    Bad([uuid.UUID(int=7)], str(uuid.UUID(int=7)), NotFoundError),
-    Bad([Source("document", str(uuid.UUID(int=7)))], str(uuid.UUID(int=7)), NotFoundError),
-    Bad([Source("web", str(uuid.UUID(int=7)))], "'web'"),  # type: ignore[arg-type]
+    Bad([nested(5000)], "source id=[[["),
+    Bad([UNKNOWN], UNKNOWN, NotFoundError),
+    Bad([uuid.UUID(UNKNOWN)], UNKNOWN, NotFoundError),
+    Bad([Source("document", UNKNOWN)], UNKNOWN, NotFoundError),
+    Bad([Source("web", UNKNOWN)], "'web'"),  # type: ignore[arg-type]
     Bad([Source("message", "x")], "'x'"),
-    Bad([Source("message", str(uuid.UUID(int=7)), {"a": {1}})], "a set"),
-    Bad([Source("message", str(uuid.UUID(int=7)), 5)], "got int 5"),  # type: ignore[arg-type]
+    Bad([Source("message", UNKNOWN, {"a": {1}})], "a set"),
+    Bad([Source("message", UNKNOWN, 5)], "got int 5"),  # type: ignore[arg-type]
 ]
 METADATA = [
     *(Bad(value, f"got {type(value).__name__} {value!r}") for value in ("x", 5, [1], b"x", True)),
@@ -242,18 +247,18 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "t1": [NONE, *NO_TIME],
     "t2": [NONE, *NO_TIME, Bad(datetime(2019, 1, 1, tzinfo=UTC), "lies before")],
     "to_time": [NONE, *NO_TIME, Bad(SOON, "future")],
-    "known_at": [*NO_TIME, Bad(SOON, "future")],
+    "known_at": [*NO_TIME, Bad(SOON, "future"), Bad(datetime(1600, 1, 1, tzinfo=UTC), "before 1700")],
     "memories": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, 5)),
-        Bad("x", "str"),
+        Bad("x", "got str 'x'"),
         *(Bad(["good", value], f"got {type(value).__name__} {value!r}") for value in (None, 5, b"x", ["x"], {"a": 1})),
         *(Bad(["good", bad.value], bad.says) for bad in bad_texts() if isinstance(bad.value, str)),
         Bad(["good", NewMemory("x", importance=11)], "importance=11"),
-        Bad(["good", NewMemory("x", sources=[uuid.UUID(int=7)])], str(uuid.UUID(int=7)), NotFoundError),
+        Bad(["good", NewMemory("x", sources=[UNKNOWN])], UNKNOWN, NotFoundError),
     ],
     "messages": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, 5)),
-        *(Bad([NewMessage("user", "good"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5, "x")),
+        *(Bad([NewMessage("user", "good"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5)),
         *(Bad([NewMessage("user", "good"), NewMessage("user", bad.value)], bad.says) for bad in bad_texts()),
         Bad([NewMessage("user", "good"), NewMessage("user", "x", timestamp=NAIVE)], "no timezone"),
     ],
@@ -262,15 +267,20 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "explain": None,
 }
 
+OPTIONAL = {("background_status", "user_id"), ("retry_failed", "user_id")}  # None means all users
+
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
 NAMES_ITS_PART = frozenset({"where", "memories", "messages", "values", "sources"})
 
+FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade}
 PUBLIC = {
-    **{prefix + name: function
-       for prefix, cls in (("", NeuroMemory), ("kv.", KVFacade), ("conversations.", ConversationsFacade))
-       for name, function in inspect.getmembers(cls, inspect.iscoroutinefunction) if not name.startswith("_")},
-}  # fmt: skip
+    prefix + name: function
+    for prefix, cls in FACADES.items()
+    for name, function in inspect.getmembers(cls, inspect.iscoroutinefunction)
+    if not name.startswith("_")
+}
 LIFECYCLE = {"init", "close", "wait_idle"}
+OUTSIDE_TRANSACTIONS = {"background_status", "retry_failed"}
 
 CASES = [
     (name, parameter)
@@ -280,9 +290,29 @@ CASES = [
 ]
 
 
+class Moody(HashEmbedding):
+    """Answers wrongly as told: `mood` is applied to the true answer."""
+
+    def __init__(self) -> None:
+        super().__init__(DIMS)
+        self.mood: Callable[[list[list[float]]], Any] = lambda vectors: vectors
+
+    async def embed(self, text: str) -> list[float]:
+        answer = self.mood([await super().embed(text)])
+        return answer[0] if isinstance(answer, list) and answer else answer
+
+    async def embed_batch(self, texts: list[str]) -> list[list[float]]:
+        return self.mood(await super().embed_batch(texts))
+
+
 @pytest.fixture(scope="module")
-async def mind(database_url: str):
-    async with NeuroMemory(database_url, HashEmbedding(DIMS), schema="bad_input", background=False) as mind:
+def provider() -> Moody:
+    return Moody()
+
+
+@pytest.fixture(scope="module")
+async def mind(database_url: str, provider: Moody) -> AsyncIterator[NeuroMemory]:
+    async with NeuroMemory(database_url, provider, schema="bad_input", background=False) as mind:
         yield mind
 
 
@@ -299,6 +329,8 @@ async def complaints(on: Any, name: str, parameter: str, arguments: dict[str, An
     """What is wrong with the answers of one call to every bad value of one parameter."""
     found: list[str] = []
     for bad in REFUSED[parameter] or ():
+        if bad is NONE and (name, parameter) in OPTIONAL:
+            continue
         try:
             answer = await call(on, name, {**arguments, parameter: bad.value})
         except bad.error as error:
@@ -306,7 +338,7 @@ async def complaints(on: Any, name: str, parameter: str, arguments: dict[str, An
             named = parameter in message or parameter in NAMES_ITS_PART
             if not named or bad.says not in message or len(message) > 500:
                 found.append(f"{bad}: says {message[:300]!r}")
-        except Exception as error:  # any other type is what this looks for
+        except Exception as error:  # noqa: BLE001 - any other type is what this looks for
             found.append(f"{bad}: raises {type(error).__name__}: {str(error)[:200]}")
         else:
             found.append(f"{bad}: answers {answer!r:.100}")
@@ -320,8 +352,166 @@ async def test_a_bad_argument_is_refused_and_nothing_is_written(
     arguments = (READS.get(name) or WRITES[name])(world)
     before = await state(mind)
     assert await complaints(mind, name, parameter, arguments) == []
-    # Also when the caller shrugs the error off inside a transaction of its own and commits.
-    if hasattr(mind, name.partition(".")[0]) and name not in ("background_status", "retry_failed"):
+    if name not in OUTSIDE_TRANSACTIONS:
+        # Also when the caller shrugs the error off inside a transaction of its own and commits.
         async with mind.transaction() as tx:
             assert await complaints(tx, name, parameter, arguments) == []
     assert await state(mind) == before
+
+
+PAIRS: list[tuple[str, dict[str, Any], str]] = [
+    ("add_memory", {"valid_from": LONG_AGO, "valid_to": LONG_AGO}, "valid_to="),
+    ("add_memory", {"valid_from": LONG_AGO, "valid_to": LONG_AGO - timedelta(1)}, "valid_to="),
+    ("update_memory", {"valid_from": LONG_AGO, "valid_to": LONG_AGO}, "valid_to="),
+    ("update_memory", {"known_at": LONG_AGO}, "known_at="),
+    ("add_memories", {"memories": ["good", NewMemory("x", valid_from=LONG_AGO, valid_to=LONG_AGO)]}, "valid_to="),
+    ("undo", {"recorded_since": None}, "origin="),
+]
+
+
+@pytest.mark.parametrize(("name", "together", "says"), PAIRS)
+async def test_arguments_that_contradict_each_other_are_refused(
+    mind: NeuroMemory, world: World, name: str, together: dict[str, Any], says: str
+) -> None:
+    before = await state(mind)
+    with pytest.raises(InvalidInputError, match=says):
+        await call(mind, name, {**WRITES[name](world), **together})
+    assert await state(mind) == before
+
+
+async def test_a_new_end_must_lie_after_the_stored_beginning(mind: NeuroMemory) -> None:
+    memory = await mind.add_memory("ben", "lives in Oslo", valid_from=LONG_AGO)
+    before = await state(mind)
+    with pytest.raises(InvalidInputError, match="valid_to="):
+        await mind.update_memory("ben", memory.memory_id, valid_to=LONG_AGO - timedelta(days=1))
+    with pytest.raises(InvalidInputError, match="nothing to update"):
+        await mind.update_memory("ben", memory.memory_id)
+    assert await state(mind) == before
+
+
+async def test_what_does_not_exist_is_not_found(mind: NeuroMemory) -> None:
+    before = await state(mind)
+    assert await mind.get_memory("carl", UNKNOWN) is None
+    assert await mind.kv.get("profile", "carl", "city", "none") == "none"
+    assert await mind.kv.delete("profile", "carl", "city") is False
+    for name, more in {
+        "history": {},
+        "delete_memory": {},
+        "update_memory": {"content": "x"},
+        "revert": {"version": 1},
+    }.items():
+        with pytest.raises(NotFoundError, match=UNKNOWN):
+            await call(mind, name, {"user_id": "carl", "memory_id": UNKNOWN, **more})
+    with pytest.raises(NotFoundError, match="'s9'"):
+        await mind.conversations.close_session("carl", "s9")
+    assert await state(mind) == before
+
+
+async def test_the_ends_of_time_and_odd_texts_are_accepted(mind: NeuroMemory) -> None:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    forever = await mind.add_memory("dora", "the sun rises 太阳升起", valid_from=first, valid_to=last)
+    stored = await mind.get_memory("dora", forever.memory_id)
+    assert stored is not None
+    assert (stored.valid_from, stored.valid_to) == (forever.valid_from, forever.valid_to)
+    for said_at in (first, last):
+        await mind.ingest("dora", "user", "the sun rises 😀", timestamp=said_at)
+    for query in (
+        "sun",
+        "!!!",
+        "'",
+        "\\",
+        "a:* & !b | (c",
+        "😀",
+        "太阳",
+        "NOT",
+        '"open',
+        "%",
+        "\u200b",
+        "\x01",
+        "x" * 10_000,
+    ):
+        assert (await mind.recall("dora", query)).merged
+    for moment in (first, *(datetime(year, 1, 1, tzinfo=UTC) for year in (300, 900, 1450, 1677))):
+        assert (await mind.recall("dora", "sun", as_of=moment)).merged == ()
+        assert (await mind.diff("dora", first, moment)).learned == ()
+    assert len((await mind.recall("dora", "sun", as_of=last)).merged) == 2  # one content, one entry
+    largest = await mind.add_memory("dora", "word " * 200_000, metadata={"deep": nested(30), "big": 2**63 - 1})
+    assert await mind.get_memory("dora", largest.memory_id) is not None
+
+
+def failing(vectors: list[list[float]]) -> Any:
+    raise KeyError("no such model")
+
+
+MOODS: dict[str, Callable[[list[list[float]]], Any]] = {
+    "raises": failing,
+    "vector of 7 numbers": lambda vectors: [vector[1:] for vector in vectors],
+    "vectors for": lambda vectors: [*vectors, vectors[0]],
+    "nan": lambda vectors: [[math.nan, *vector[1:]] for vector in vectors],
+    "inf": lambda vectors: [[math.inf, *vector[1:]] for vector in vectors],
+    "length 0": lambda vectors: [[0.0] * DIMS for _ in vectors],
+    "length 2.82": lambda vectors: [[1e38] * DIMS for _ in vectors],
+    "None": lambda vectors: None,
+    "prose": lambda vectors: [["prose"] * DIMS for _ in vectors],
+}
+
+
+@pytest.mark.parametrize("says", MOODS)
+async def test_a_model_that_answers_nonsense_is_named_and_nothing_is_written(
+    mind: NeuroMemory, provider: Moody, world: World, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = await state(mind)
+    asked = ["add_memory", "add_memories", "update_memory"]
+    if says != "vectors for":  # one text, one vector: no count to be wrong
+        asked += ["recall", "search"]
+    monkeypatch.setattr(provider, "mood", MOODS[says])
+    for name in asked:
+        with pytest.raises(ProviderError, match="hash-8") as caught:
+            await call(mind, name, (READS.get(name) or WRITES[name])(world))
+        assert (says if says != "raises" else "KeyError: 'no such model'") in str(caught.value)
+    assert await state(mind) == before
+
+
+def claiming(**said: Any) -> EmbeddingProvider:
+    """A provider that says of itself whatever it is told."""
+    return type("Claiming", (HashEmbedding,), said)(DIMS)
+
+
+MADE_OF: dict[str, Sequence[Any]] = {
+    "schema": ["", 5, None, "a\x00", "\ud800", "x" * 64, "é" * 32, "pg_x", "information_schema"],
+    "pool_size": [0, -1, True, 1.5, "5", None, 10**6],
+    "background": ["yes", 5, None],
+    "ranking": ["best", 5],
+    "clock": ["noon", 5],
+    "embedding": ["minilm", "", 5, HashEmbedding],
+    "dims": [claiming(dims=value) for value in (0, -1, 16_001, True, "8", 8.0, None)],
+    "model_id": [claiming(model_id=value) for value in ("", None, 5, "a\x00", "x" * 256)],
+    "database URL": ["", "x", 5, b"postgresql://x", "mysql://u@h/d", "postgresql://", "http://x/y"],
+    "database_url": ["embedded://a\x00"],
+}
+
+
+@pytest.mark.parametrize(("what", "value"), [(what, value) for what in MADE_OF for value in MADE_OF[what]])
+def test_a_mind_is_not_made_of_nonsense(what: str, value: Any) -> None:
+    option = {"dims": "embedding", "model_id": "embedding", "database URL": "database_url"}.get(what, what)
+    error = ConfigurationError if what == "database URL" else InvalidInputError
+    with pytest.raises(error, match=what):
+        NeuroMemory(**{"database_url": "postgresql://localhost/x", "embedding": HashEmbedding(DIMS), option: value})
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan, "5"])
+async def test_waiting_takes_seconds(mind: NeuroMemory, timeout: Any) -> None:
+    with pytest.raises(InvalidInputError, match="timeout="):
+        await mind.wait_idle(timeout)
+
+
+def test_what_configures_is_checked_too() -> None:
+    for options in ({"batch": 0}, {"attempts": 1.5}, {"lease": 0}, {"poll": math.nan}, {"backoff": -1}):
+        with pytest.raises(InvalidInputError, match=next(iter(options))):
+            JobPolicy(**options)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("moment", NO_TIME)
+async def test_a_view_of_the_past_needs_a_moment(mind: NeuroMemory, moment: Bad) -> None:
+    with pytest.raises(InvalidInputError, match="moment"):
+        mind.as_of(moment.value)

@@ -65,7 +65,7 @@ class JobPolicy:
     def __post_init__(self) -> None:
         for name in ("batch", "attempts"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass a whole number, 1 or more")
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass a whole number above 0")
         for name in ("lease", "poll"):
             if not 0 < getattr(self, name) < math.inf:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass seconds above 0")

@@ -21,7 +21,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import (
     UUID,
@@ -41,15 +41,17 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.dialects.postgresql import insert as upsert
 
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
 from memground.postgres.engine import Executor, Query, Row, advisory_key
-from memground.view import View
+from memground.view import KNOWN_SINCE, View
 
 
 @dataclass(frozen=True)
@@ -138,14 +140,14 @@ def current(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
 
 
 def changes(vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, later: datetime) -> Query:
-    """(key: logical id, before: row id at `earlier`, after: row id at `later`) of every logical row whose content differs."""
+    """(key: logical id, before, after: row ids at `earlier` and `later`) of every logical row whose content differs."""
     before = select(vt.table).where(where, known_at(vt.table, earlier)).subquery("before")
     after = select(vt.table).where(where, known_at(vt.table, later)).subquery("after")
     key = func.coalesce(before.c[vt.key], after.c[vt.key])
     return (
         select(key.label("key"), before.c.id.label("before"), after.c.id.label("after"))
         .select_from(before.join(after, before.c[vt.key] == after.c[vt.key], full=True))
-        .where(before.c.id.is_distinct_from(after.c.id), _differs(vt, before, after))
+        .where(before.c.id.is_distinct_from(after.c.id), _differs(vt.content, before, after))
         .order_by(func.coalesce(after.c.version, before.c.version), key)
     )
 
@@ -180,7 +182,7 @@ def new_row(
 
 
 def check_known(moment: datetime | None, stamp: Stamp) -> datetime:
-    """The known time of a new row: `moment`, or the stamp's; refuses a moment still to come."""
+    """The known time of a new row: `moment`, or the stamp's; refuses a moment still to come, or before 1700."""
     if moment is None:
         return stamp.at
     known_from = as_utc(moment, "known_at")
@@ -189,6 +191,8 @@ def check_known(moment: datetime | None, stamp: Stamp) -> datetime:
             f"known_at={known_from.isoformat()} lies in the future (it is {stamp.at.isoformat()}); "
             "nothing can be known before it is recorded"
         )
+    if known_from < KNOWN_SINCE:
+        raise InvalidInputError(f"known_at={known_from.isoformat()} lies before {KNOWN_SINCE.year}; pass a later one")
     return known_from
 
 
@@ -205,7 +209,7 @@ async def append(
 
     Equal content makes no version. Raises InvalidInputError when `known_from` lies before the row's own.
     """
-    if all(row[name] == values[name] for name in vt.content if name in values):
+    if all(_equal(row[name], values[name]) for name in vt.content if name in values):
         return row
     start = max(stamp.at, row["known_from"])
     if known_from is not None:
@@ -231,10 +235,14 @@ async def append(
     return successor
 
 
-def next_version(vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> Query:
-    """The least version a new row of a logical row may take; more than any it ever had."""
-    newest = select(func.max(vt.table.c.version)).where(vt.key_column == key).scalar_subquery()
-    return select(func.greatest(literal(stamp.version, BigInteger), newest + 1))
+async def next_version(connection: Executor, vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> tuple[int, datetime]:
+    """version and known_from for a new row of a logical row that has no current one: after all it ever had."""
+    statement = select(
+        func.greatest(literal(stamp.version, BigInteger), func.max(vt.table.c.version) + 1).label("version"),
+        func.greatest(_moment(stamp.at), _last_end(vt.table)).label("known_from"),
+    ).where(vt.key_column == key)
+    row = (await connection.execute(statement)).one()
+    return row.version, row.known_from
 
 
 async def lock_name(connection: Executor, name: str) -> None:
@@ -248,7 +256,7 @@ async def close_rows(
     """Ends the known time of the current rows `ids`; earlier moments still see them."""
     if not ids:
         return
-    end = func.greatest(vt.table.c.known_from, literal(stamp.at if at is None else at, DateTime(timezone=True)))
+    end = func.greatest(vt.table.c.known_from, _moment(stamp.at if at is None else at))
     await connection.execute(
         update(vt.table)
         .where(vt.table.c.id == any_(_uuids("ids", ids)), vt.table.c.known_to.is_(None))
@@ -262,7 +270,8 @@ async def restore(
     """Makes the present equal to `target`: appends copies of the target rows, closes what the target does not have.
 
     `target` yields (logical id, row id or NULL): the version row each logical row shall equal, NULL to end it.
-    `where` bounds the table to the owner the caller speaks for. Rows that already equal their target stay.
+    `where` bounds the table to the owner the caller speaks for. Rows that already equal their target stay, and so do
+    rows whose natural key another current row has taken meanwhile.
     """
     table = vt.table
     wanted = target.subquery("target")
@@ -270,27 +279,30 @@ async def restore(
     source = table.alias("source")
     now = table.alias("now")
     newest = select(func.max(table.c.version)).where(vt.key_column == key).scalar_subquery()
+    ended = select(_last_end(table)).where(vt.key_column == key).scalar_subquery()
     plan = (
-        select(key.label("key"), source.c.id.label("source_id"), now.c.id.label("now_id"), newest.label("newest"))
+        select(
+            key.label("key"),
+            source.c.id.label("source_id"),
+            now.c.id.label("now_id"),
+            newest.label("newest"),
+            ended.label("ended"),
+        )
         .select_from(
             wanted.outerjoin(source, source.c.id == row_id).outerjoin(
                 now, and_(now.c[vt.key] == key, now.c.known_to.is_(None))
             )
         )
-        .where(source.c.id.is_distinct_from(now.c.id), _differs(vt, source, now))
+        .where(source.c.id.is_distinct_from(now.c.id), _differs(vt.copied, source, now))
     )
-    # Locking first: no other writer may append to these rows between the plan and the change.
-    await connection.execute(select(table.c.id).where(where, table.c.known_to.is_(None)).with_for_update())
+    # Locking first: nobody may append to these rows, or restore them too, between the plan and the change.
+    touched = or_(table.c.known_to.is_(None), table.c.id.in_(select(row_id)))
+    await connection.execute(select(table.c.id).where(where, touched).order_by(table.c.id).with_for_update())
     rows = (await connection.execute(plan)).all()
-    ended = [row.now_id for row in rows if row.now_id is not None]
-    copies = [(row.source_id, row.newest) for row in rows if row.source_id is not None]
-    await close_rows(connection, vt, ended, stamp)
-    if copies:
-        await _insert_copies(connection, vt, copies, stamp)
-    return Restored(
-        restored=[row.key for row in rows if row.source_id is not None],
-        ended=[row.key for row in rows if row.source_id is None],
-    )
+    await close_rows(connection, vt, [row.now_id for row in rows if row.now_id is not None], stamp)
+    copies = [(row.source_id, row.newest, row.ended) for row in rows if row.source_id is not None]
+    restored = await _insert_copies(connection, vt, copies, stamp) if copies else []
+    return Restored(restored=restored, ended=[row.key for row in rows if row.source_id is None])
 
 
 @dataclass(frozen=True)
@@ -338,45 +350,61 @@ def state_without(
             tests.append(when >= recorded_since)
         return and_(*tests)
 
-    written = theirs(table.c.origin, table.c.recorded_at)
-    ended = theirs(table.c.closed_origin, table.c.known_to)
-    latest = (
+    def next_(column: Any) -> ColumnElement[Any]:
+        return func.lead(column).over(partition_by=table.c[vt.key], order_by=table.c.version)
+
+    # A row is ended by what replaced it (the next row begins there, by the same hand), or by an act of its own.
+    replaced = and_(next_(table.c.origin) == table.c.closed_origin, next_(table.c.known_from) == table.c.known_to)
+    states = (
         select(
-            table.c[vt.key].label("key"), and_(table.c.known_to.is_(None), written).label("wrote"), ended.label("end")
+            table.c[vt.key].label("key"),
+            table.c.id,
+            table.c.version,
+            theirs(table.c.origin, table.c.recorded_at).label("written"),
+            and_(table.c.known_to.is_not(None), func.coalesce(~replaced, true())).label("ended"),
+            theirs(table.c.closed_origin, table.c.known_to).label("ended_by_them"),
         )
         .where(where)
-        .ext(distinct_on(table.c[vt.key]))
-        .order_by(table.c[vt.key], table.c.version.desc())
+        .subquery("states")
+    )
+    c = states.c
+    ended_by_others = and_(c.ended, ~c.ended_by_them)
+    newest_first = (c.key, c.version.desc())
+    latest = (
+        select(c.key, case((c.ended, c.ended_by_them), else_=c.written).label("theirs"))
+        .ext(distinct_on(c.key))
+        .order_by(*newest_first)
         .subquery("latest")
     )
     kept = (
-        select(table.c[vt.key].label("key"), case((ended, table.c.id)).label("id"))
-        .where(where, ~written)
-        .ext(distinct_on(table.c[vt.key]))
-        .order_by(table.c[vt.key], table.c.version.desc())
+        select(c.key, case((ended_by_others, None), else_=c.id).label("id"))
+        .where(or_(~c.written, ended_by_others))
+        .ext(distinct_on(c.key))
+        .order_by(*newest_first)
         .subquery("kept")
     )
     return (
         select(latest.c.key, kept.c.id)
         .select_from(latest.outerjoin(kept, kept.c.key == latest.c.key))
-        .where(or_(latest.c.wrote, latest.c.end))
+        .where(latest.c.theirs)
     )
 
 
 async def _insert_copies(
-    connection: Executor, vt: VersionedTable, copies: Sequence[tuple[uuid.UUID, int]], stamp: Stamp
-) -> None:
-    table = vt.table
+    connection: Executor, vt: VersionedTable, copies: Sequence[tuple[uuid.UUID, int, datetime]], stamp: Stamp
+) -> list[uuid.UUID]:
+    """Appends copies of (row id, newest version, last end) and returns their logical ids."""
+    table, time = vt.table, DateTime(timezone=True)
     plan = (
         func.unnest(
-            _uuids("sources", [source for source, _ in copies]),
-            bindparam("newest", [newest for _, newest in copies], type_=ARRAY(BigInteger)),
+            _uuids("sources", [source for source, _, _ in copies]),
+            bindparam("newest", [newest for _, newest, _ in copies], type_=ARRAY(BigInteger)),
+            bindparam("ended", [ended for _, _, ended in copies], type_=ARRAY(time)),
         )
-        .table_valued("source_id", "newest", name="plan")
+        .table_valued("source_id", "newest", "ended", name="plan")
         .render_derived()
     )
     source = table.alias("source")
-    time = DateTime(timezone=True)
     columns = [
         "id",
         "version",
@@ -388,21 +416,42 @@ async def _insert_copies(
     statement = select(
         func.gen_random_uuid(),
         func.greatest(literal(stamp.version, BigInteger), plan.c.newest + 1),
-        literal(stamp.at, time),
-        literal(stamp.at, time),
+        func.greatest(_moment(stamp.at), plan.c.ended),
+        _moment(stamp.at),
         literal(stamp.origin, String),
         *(source.c[name] for name in vt.copied),
     ).select_from(source.join(plan, source.c.id == plan.c.source_id))
-    await connection.execute(insert(table).from_select(columns, statement))
+    insertion = upsert(table).from_select(columns, statement).on_conflict_do_nothing()
+    return list((await connection.execute(insertion.returning(vt.key_column))).scalars())
 
 
-def _differs(vt: VersionedTable, left: Any, right: Any) -> ColumnElement[bool]:
-    """Whether two states differ in content, or only one of them exists."""
+def _differs(columns: Sequence[str], left: Any, right: Any) -> ColumnElement[bool]:
+    """Whether two states differ in these columns, or only one of them exists."""
     tests = [left.c.id.is_(None), right.c.id.is_(None)]
-    if vt.content:
-        contents = (tuple_(*(side.c[name] for name in vt.content)) for side in (left, right))
+    if columns:
+        contents = (tuple_(*(side.c[name] for name in columns)) for side in (left, right))
         tests.append(next(contents).is_distinct_from(next(contents)))
     return or_(*tests)
+
+
+def _equal(left: Any, right: Any) -> bool:
+    """Whether two values are the same to PostgreSQL: for Python True is 1, for JSON it is not."""
+    if isinstance(left, Mapping) and isinstance(right, Mapping):
+        one, other = cast(Mapping[str, Any], left), cast(Mapping[str, Any], right)
+        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+    if isinstance(left, list) and isinstance(right, list):
+        items, others = cast(list[Any], left), cast(list[Any], right)
+        return len(items) == len(others) and all(map(_equal, items, others))
+    return left == right and isinstance(left, bool) == isinstance(right, bool)
+
+
+def _last_end(table: Table) -> ColumnElement[datetime]:
+    """The latest moment at which any of the rows begins or ends."""
+    return func.greatest(func.max(table.c.known_from), func.max(table.c.known_to))
+
+
+def _moment(at: datetime) -> ColumnElement[datetime]:
+    return literal(at, DateTime(timezone=True))
 
 
 def _uuids(name: str, values: Sequence[uuid.UUID]) -> Any:

@@ -30,8 +30,9 @@ async def sample(nm: NeuroMemory) -> None:
     begun = time.perf_counter()
     added = await history.load(nm)
     console.print(
-        f"[bold]Imported[/] half a year of two friends' chat: {added.messages} new messages, {added.memories} new facts "
-        f"in {time.perf_counter() - begun:.1f} s" + ("" if added.messages else " (they were there already)")
+        f"[bold]Imported[/] half a year of two friends' chat: {added.messages} new messages, "
+        f"{added.memories} new facts in {time.perf_counter() - begun:.1f} s"
+        + ("" if added.messages else " (they were there already)")
     )
     await nm.recall(history.user, "warm up")
     for question in history.questions:

@@ -39,11 +39,17 @@ def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedT
         unique=True,
         postgresql_where=and_(table.c.known_to.is_(None), table.c.external_id.is_not(None)),
     )
+    Index(
+        "ix_conv_external_left",
+        *session,
+        table.c.external_id,
+        postgresql_where=and_(table.c.known_to.is_not(None), table.c.external_id.is_not(None)),
+    )
     words = KeywordArm(table, _SAID, engine, literals=("user_id",), filters=("known_from", "known_to"))
     words.index("idx_conv_bm25")
     carried = (
-        "user_id", "session_id", "seq", "role", "speaker", "content", "extracted", "metadata_", "external_id", "event_at",
-        "question_share",
+        "user_id", "session_id", "seq", "role", "speaker", "content", "extracted", "metadata_", "external_id",
+        "event_at", "question_share",
     )  # fmt: skip
     return VersionedTable(table, "message_id", content=(), carried=carried), words
 

@@ -7,8 +7,8 @@ from memground.postgres.versioned import VersionedTable, version_columns, versio
 from neuromem.models.columns import updated_at
 
 _CONTENT = (
-    "filename", "file_type", "mime_type", "file_size", "object_key", "extracted_text", "embedding_id", "category", "tags",
-    "metadata_", "source_type",
+    "filename", "file_type", "mime_type", "file_size", "object_key", "extracted_text", "embedding_id", "category",
+    "tags", "metadata_", "source_type",
 )  # fmt: skip
 
 

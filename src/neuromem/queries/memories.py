@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     case,
     cast,
+    exists,
     func,
     literal,
     or_,
@@ -216,4 +217,18 @@ def sources_of(tables: Tables, user_id: str, memory_ids: Sequence[uuid.UUID], vi
             known(table, view),
         )
         .order_by(table.c.version, table.c.id)
+    )
+
+
+def born_with_memory(tables: Tables) -> ColumnElement[bool]:
+    """Current links that were recorded together with a memory that is current: they last as long as it does."""
+    link, memory = tables.memory_sources.table, tables.embeddings.table
+    return and_(
+        link.c.known_to.is_(None),
+        exists().where(
+            memory.c.user_id == link.c.user_id,
+            memory.c.memory_id == link.c.derived_id,
+            memory.c.known_to.is_(None),
+            memory.c.created_at == link.c.created_at,
+        ),
     )

@@ -19,7 +19,7 @@ CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
 
 
-def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Filter | None, limit: int) -> Query:
+def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Filter | None, *, limit: int) -> Query:
     """(message_id, score), best first."""
     table = tables.conversations.table
     return tables.message_words.candidates(

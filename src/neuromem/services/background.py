@@ -153,5 +153,6 @@ class BackgroundWorker:
 
 
 _MIRRORED: Sequence[str] = (
-    "message_id", "user_id", "version", "known_from", "known_to", "recorded_at", "origin", "closed_origin", "created_at",
+    "message_id", "user_id", "version", "known_from", "known_to", "recorded_at", "origin", "closed_origin",
+    "created_at",
 )  # fmt: skip

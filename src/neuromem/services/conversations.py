@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import any_, bindparam, func, insert, select, update
@@ -14,7 +15,7 @@ from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import new_row
 from memground.text import check_text, question_share, show
-from memground.view import View
+from memground.view import KNOWN_SINCE, View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import messages as queries
@@ -40,7 +41,8 @@ class ConversationService:
     ) -> list[Message]:
         """Appends messages to a session, all or none, and records the jobs for their vectors.
 
-        A message whose `external_id` the session already has is not stored again; the stored one is returned in its place.
+        A message whose `external_id` the session already has is not stored again; the stored one is returned in its
+        place.
         """
         checks.name(user_id, "user_id")
         checks.name(session_id, "session_id")
@@ -50,9 +52,11 @@ class ConversationService:
             return []
         named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
         known: dict[str, Row] = {}
+        left: dict[str, datetime] = {}
         if named:
             await self._advance(user_id, session_id, [], stamp)
             known = await self._by_external_id(user_id, session_id, named)
+            left = await self._left(user_id, session_id, named)
         fresh: list[dict[str, Any]] = []
         for draft in drafts:
             external = draft["external_id"]
@@ -60,6 +64,8 @@ class ConversationService:
                 fresh.append(draft)
                 if external is not None:
                     known[external] = draft
+                    # Taken back and here again: known from then on only, or a moment before would see it twice.
+                    draft["known_from"] = max(draft["known_from"], left.get(external, draft["known_from"]))
         if fresh:
             last = await self._advance(user_id, session_id, fresh, stamp)
             for seq, draft in enumerate(fresh, start=last - len(fresh) + 1):
@@ -152,14 +158,28 @@ class ConversationService:
 
     async def _by_external_id(self, user_id: str, session_id: str, external_ids: Sequence[str]) -> dict[str, Row]:
         table = self._tables.conversations.table
-        wanted = any_(bindparam("external_ids", list(external_ids), type_=ARRAY(VARCHAR)))
         statement = select(table).where(
             table.c.user_id == user_id,
             table.c.session_id == session_id,
             table.c.known_to.is_(None),
-            table.c.external_id == wanted,
+            table.c.external_id == _any_of(external_ids),
         )
         return {row["external_id"]: row for row in (await self._session.execute(statement)).mappings()}
+
+    async def _left(self, user_id: str, session_id: str, external_ids: Sequence[str]) -> dict[str, datetime]:
+        """When messages that were known once were known last."""
+        table = self._tables.conversations.table
+        statement = (
+            select(table.c.external_id, func.max(table.c.known_to).label("left"))
+            .where(
+                table.c.user_id == user_id,
+                table.c.session_id == session_id,
+                table.c.known_to.is_not(None),
+                table.c.external_id == _any_of(external_ids),
+            )
+            .group_by(table.c.external_id)
+        )
+        return {row.external_id: row.left for row in await self._session.execute(statement)}
 
     async def _store(self, drafts: list[dict[str, Any]]) -> None:
         queue = JobQueue(self._tables.jobs)
@@ -169,6 +189,10 @@ class ConversationService:
             await queue.enqueue(
                 self._session, [NewJob(EMBED_MESSAGE, str(row["message_id"]), row["user_id"]) for row in part]
             )
+
+
+def _any_of(external_ids: Sequence[str]) -> Any:
+    return any_(bindparam("external_ids", list(external_ids), type_=ARRAY(VARCHAR)))
 
 
 def _draft(message: NewMessage, stamp: Stamp) -> dict[str, Any]:
@@ -187,4 +211,4 @@ def _draft(message: NewMessage, stamp: Stamp) -> dict[str, Any]:
         "event_at": said_at,
         "question_share": question_share(message.content),
     }
-    return new_row(stamp, values, known_from=min(said_at, stamp.at))
+    return new_row(stamp, values, known_from=max(min(said_at, stamp.at), KNOWN_SINCE))

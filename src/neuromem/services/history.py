@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, case, select
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
-from memground.postgres.engine import Row
+from memground.postgres.engine import Query, Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import Restored, VersionedTable
 from memground.text import check_text
@@ -20,6 +21,7 @@ from neuromem import checks
 from neuromem.db import Session
 from neuromem.models import Tables
 from neuromem.queries import messages as queries
+from neuromem.queries.memories import born_with_memory
 from neuromem.services import rows
 from neuromem.services.conversations import EMBED_MESSAGE
 from neuromem.types import Change, Diff, Kind, Reversal
@@ -38,13 +40,12 @@ class _Owned:
 
 
 def _owned(tables: Tables) -> list[_Owned]:
-    """Every versioned table: what is missing here would survive a rollback."""
+    """Every versioned table: what is missing here would survive a rollback. (Vectors of messages follow these.)"""
     return [
         _Owned(tables.embeddings, "memory"),
         _Owned(tables.memory_sources, "source"),
         _Owned(tables.key_values, "kv", "scope_id"),
         _Owned(tables.conversations, "message"),
-        _Owned(tables.conversation_embeddings, "message_vector"),
         _Owned(tables.documents, "document"),
         _Owned(tables.graph_nodes, "graph_node"),
         _Owned(tables.graph_edges, "graph_edge"),
@@ -88,11 +89,13 @@ class HistoryService:
         if origin is not None:
             check_text(origin, "origin", limit=255)
         since = checks.moment(recorded_since, "recorded_since")
-        return await self._reverse(
-            user_id,
-            self._session.stamp(_new_origin("undo")),
-            lambda vt, where: versioned.state_without(vt, where, origin=origin, recorded_since=since),
-        )
+
+        def without(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
+            if vt is self._tables.memory_sources:
+                where = and_(where, ~born_with_memory(self._tables))
+            return versioned.state_without(vt, where, origin=origin, recorded_since=since)
+
+        return await self._reverse(user_id, self._session.stamp(_new_origin("undo")), without)
 
     async def diff(self, user_id: str, t1: datetime, t2: datetime, view: View) -> Diff:
         """What was learned, changed and forgotten from `t1` to `t2`, in the order it happened."""
@@ -131,12 +134,13 @@ class HistoryService:
         self,
         user_id: str,
         stamp: Stamp,
-        target: Callable[[VersionedTable, ColumnElement[bool]], Any],
+        target: Callable[[VersionedTable, ColumnElement[bool]], Query],
     ) -> Reversal:
         done: dict[str, Restored] = {}
         for owned in _owned(self._tables):
             where = owned.of(user_id)
             done[owned.kind] = await versioned.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
+        await self._vectors_follow(user_id, done["message"], stamp)
         # A message that came back may have left before its vector was made.
         unembedded = (await self._session.execute(queries.unembedded(self._tables, user_id))).scalars()
         jobs = [NewJob(EMBED_MESSAGE, str(key), user_id) for key in unembedded]
@@ -148,9 +152,26 @@ class HistoryService:
             ended={kind: len(r.ended) for kind, r in done.items() if r.ended and kind not in _INTERNAL},
         )
 
+    async def _vectors_follow(self, user_id: str, messages: Restored, stamp: Stamp) -> None:
+        """The vectors of messages come and go with them."""
+        vt = self._tables.conversation_embeddings
+        key, row_id = vt.key_column, vt.table.c.id
+        where = and_(vt.table.c.user_id == user_id, _among(key, [*messages.restored, *messages.ended]))
+        newest = (
+            select(key, case((_among(key, messages.restored), row_id)))
+            .where(where)
+            .ext(distinct_on(key))
+            .order_by(key, vt.table.c.version.desc())
+        )
+        await versioned.restore(self._session, vt, newest, where, stamp)
 
-_INTERNAL = frozenset({"source", "message_vector"})
+
+_INTERNAL = frozenset({"source"})
 
 
 def _new_origin(what: str) -> str:
     return f"{what}-{uuid.uuid4().hex[:12]}"
+
+
+def _among(column: ColumnElement[uuid.UUID], ids: list[uuid.UUID]) -> ColumnElement[bool]:
+    return column == any_(bindparam("ids", ids, type_=ARRAY(UUID), unique=True))

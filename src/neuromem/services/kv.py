@@ -93,9 +93,9 @@ class KVService:
         if row is not None:
             return await versioned.append(self._session, self._entries, row, {"value": value}, stamp)
         entry_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
-        version = await self._session.scalar(versioned.next_version(self._entries, entry_id, stamp))
+        version, start = await versioned.next_version(self._session, self._entries, entry_id, stamp)
         names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}
-        new = versioned.new_row(stamp, {**names, "value": value}, version=version)
+        new = versioned.new_row(stamp, {**names, "value": value}, known_from=start, version=version)
         await self._session.execute(insert(table).values(new))
         return new
 

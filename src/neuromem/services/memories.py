@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import UUID, any_, bindparam, insert, select
+from sqlalchemy import UUID, any_, bindparam, func, insert, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
@@ -124,11 +124,7 @@ class MemoryService:
         known_from: Mapping[uuid.UUID, datetime],
         stamp: Stamp,
     ) -> None:
-        """Records what new memories came from; raises NotFoundError for a source that is not the user's."""
-        wanted = {source.id for sources in links.values() for source in sources}
-        if not wanted:
-            return
-        await self._check_sources(user_id, [s for sources in links.values() for s in sources])
+        """Records what new memories came from."""
         new = [
             versioned.new_row(
                 stamp,
@@ -146,19 +142,31 @@ class MemoryService:
             for memory_id, sources in links.items()
             for source in sources
         ]
-        await self._session.execute(insert(self._tables.memory_sources.table), new)
+        if new:
+            await self._session.execute(insert(self._tables.memory_sources.table), new)
 
-    async def _check_sources(self, user_id: str, sources: Sequence[Source]) -> None:
+    async def sources_known_since(
+        self, user_id: str, links: Mapping[uuid.UUID, Sequence[Source]]
+    ) -> dict[uuid.UUID, datetime]:
+        """When the last of each memory's sources became known: nothing can be known before what it came from.
+
+        Raises NotFoundError for a source that is not the user's.
+        """
         tables = {"message": self._tables.conversations, "document": self._tables.documents}
+        since: dict[str, datetime] = {}
         for kind, vt in tables.items():
-            ids = sorted({uuid.UUID(source.id) for source in sources if source.kind == kind})
+            ids = sorted({uuid.UUID(s.id) for sources in links.values() for s in sources if s.kind == kind})
             if not ids:
                 continue
-            among = any_(bindparam("ids", ids, type_=ARRAY(UUID)))
-            statement = select(vt.key_column).where(vt.table.c.user_id == user_id, vt.key_column == among).distinct()
-            found = set((await self._session.execute(statement)).scalars())
-            if missing := [str(key) for key in ids if key not in found]:
+            statement = (
+                select(vt.key_column.label("key"), func.min(vt.table.c.known_from).label("since"))
+                .where(vt.table.c.user_id == user_id, vt.key_column == any_(bindparam("ids", ids, type_=ARRAY(UUID))))
+                .group_by(vt.key_column)
+            )
+            since |= {str(row.key): row.since for row in await self._session.execute(statement)}
+            if missing := [str(key) for key in ids if str(key) not in since]:
                 raise NotFoundError(f"user {user_id!r} has no {kind} {missing[0]}, which is named as a source")
+        return {key: max(since[source.id] for source in sources) for key, sources in links.items() if sources}
 
 
 def checked_sources(sources: Sequence[Source | MemoryRef]) -> list[Source]:

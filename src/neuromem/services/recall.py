@@ -3,7 +3,7 @@
 import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memground.embedding import EmbeddingProvider
@@ -81,7 +81,7 @@ class RecallService:
         merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*memories.best, *best_said])
         vector_results = top_with_best(memories.hits, question.limit, lambda hit: hit.memory.memory_id, memories.best)
         return RecallResult(
-            merged=tuple(hit if explain else _bare_merged(hit) for hit in merged),
+            merged=tuple(hit if explain else replace(hit, explanation=None) for hit in merged),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
             conversation_results=tuple(
                 hit if explain else MessageHit(hit.message, hit.score) for hit in said[: question.limit]
@@ -111,7 +111,12 @@ class RecallService:
         if not question.include_conversations:
             return {}
         statement = queries.keyword_arm(
-            self._tables, question.user_id, question.query, question.view, question.where, self._ranking.candidates
+            self._tables,
+            question.user_id,
+            question.query,
+            question.view,
+            question.where,
+            limit=self._ranking.candidates,
         )
         return {row.id: row.score for row in await self._session.execute(statement)}
 
@@ -143,7 +148,7 @@ class RecallService:
             best_of_session[turn.session_id] = max(best_of_session.get(turn.session_id, 0.0), fused[key])
         leading = sorted(turns, key=lambda key: (-fused[key], key))[:_CONTEXT_CANDIDATES]
         beside = await self._beside(question, leading, turns)
-        unlisted = profile.vector_weight * max(0.0, arms.vector_floor / vector_top if vector_top > 0 else 0.0)
+        unlisted = arms.unlisted(profile, vector_top=vector_top)
         scored: dict[uuid.UUID, tuple[float, dict[str, float]]] = {}
         for key, turn in turns.items():
             own = fused.get(key, unlisted)
@@ -228,7 +233,7 @@ def _merge(memories: Sequence[Hit], messages: Sequence[MessageHit]) -> list[Merg
         key = fold(entry.content)
         first = seen.setdefault(key, entry)
         if first is not entry and entry.source not in first.sources:
-            seen[key] = _with(first, sources=(*first.sources, entry.source))
+            seen[key] = replace(first, sources=(*first.sources, entry.source))
     return list(seen.values())
 
 
@@ -263,16 +268,6 @@ def _from_message(hit: MessageHit) -> MergedHit:
         speaker=m.speaker,
         explanation=hit.explanation,
     )
-
-
-def _bare_merged(hit: MergedHit) -> MergedHit:
-    return _with(hit, explanation=None)
-
-
-def _with(hit: MergedHit, **changes: Any) -> MergedHit:
-    from dataclasses import replace
-
-    return replace(hit, **changes)
 
 
 def _floored(floor: float, value: float) -> float:

@@ -61,9 +61,12 @@ class SearchService:
         vectors = await self.embed([row["content"] for row in new])
         for row, vector in zip(new, vectors, strict=True):
             row["embedding"] = vector
-        await MemoryService(self._session).link_sources(
-            user_id, links, {row["memory_id"]: row["known_from"] for row in new}, stamp
-        )
+        service = MemoryService(self._session)
+        since = await service.sources_known_since(user_id, links)
+        for row in new:
+            if (known_from := since.get(row["memory_id"], row["known_from"])) > row["known_from"]:
+                row |= {"known_from": known_from, "event_at": row["valid_from"] or known_from}
+        await service.link_sources(user_id, links, {row["memory_id"]: row["known_from"] for row in new}, stamp)
         await self._session.execute(insert(self._tables.embeddings.table), new)
         view = View(now=stamp.at)
         return [rows.memory(row, view, links[row["memory_id"]]) for row in new]

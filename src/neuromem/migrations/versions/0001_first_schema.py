@@ -50,7 +50,7 @@ def _hnsw(name: str, table: str, schema: str, dims: int) -> None:
         op.create_index(name, table, [half], schema=schema, postgresql_using="hnsw")
 
 
-def _keywords(name: str, table: str, text: str, literals: list[str], schema: str, engine: str) -> None:
+def _keywords(name: str, table: str, text: str, literals: list[str], *, schema: str, engine: str) -> None:
     """BM25 where the server has pg_search, else an index for text search."""
     apart = r"'([-\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f])'"
     spaced = rf"regexp_replace((%s), {apart}, ' \1 ', 'g')"
@@ -144,7 +144,14 @@ def _conversations(schema: str, engine: str) -> None:
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
-    _keywords("idx_conv_bm25", "conversations", "coalesce(speaker, '') || ' ' || content", ["user_id"], schema, engine)
+    _keywords(
+        "idx_conv_bm25",
+        "conversations",
+        "coalesce(speaker, '') || ' ' || content",
+        ["user_id"],
+        schema=schema,
+        engine=engine,
+    )
     op.create_index("ix_conv_session", "conversations", ["user_id", "session_id", "seq"], unique=False, schema=schema)
     op.create_index(
         "uq_conv_current",
@@ -161,6 +168,14 @@ def _conversations(schema: str, engine: str) -> None:
         unique=True,
         schema=schema,
         postgresql_where=sa.text("known_to IS NULL AND external_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_conv_external_left",
+        "conversations",
+        ["user_id", "session_id", "external_id"],
+        unique=False,
+        schema=schema,
+        postgresql_where=sa.text("known_to IS NOT NULL AND external_id IS NOT NULL"),
     )
     op.create_index("uq_conv_version", "conversations", ["message_id", "version"], unique=True, schema=schema)
 
@@ -230,7 +245,7 @@ def _embeddings(schema: str, dims: int, engine: str) -> None:
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
-    _keywords("idx_emb_bm25", "embeddings", "content", ["user_id", "memory_type"], schema, engine)
+    _keywords("idx_emb_bm25", "embeddings", "content", ["user_id", "memory_type"], schema=schema, engine=engine)
     _hnsw("idx_emb_vector", "embeddings", schema, dims)
     op.create_index("ix_emb_user", "embeddings", ["user_id"], unique=False, schema=schema)
     op.create_index(
