@@ -2,7 +2,9 @@
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+# No tool asks for newer versions, no library reports its use.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
+export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: help venv demo test check torture bench lock clean
 .DEFAULT_GOAL := help
@@ -40,7 +42,7 @@ lock: ## Pin the dependencies of pyproject.toml again (LOCK_ARGS=--upgrade for t
 
 clean: ## Remove .venv and caches (never data in ~/.neuromem)
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find src tests benchmarks examples -name __pycache__ -type d -prune -exec rm -rf {} +
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
 	@python=$$(dev/find-python $(PYTHON)) && "$$python" -m venv --clear .venv || { rm -rf .venv; exit 1; }

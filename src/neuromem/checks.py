@@ -70,7 +70,7 @@ def items(value: object, what: str, accepted: str) -> Sequence[Any]:
 def identifier(value: object, what: str) -> uuid.UUID:
     """A memory or message id as a UUID."""
     if isinstance(value, uuid.UUID):
-        return cast(Sequence[Any], value)
+        return value
     try:
         return uuid.UUID(value)  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, AttributeError):

@@ -1,16 +1,20 @@
-"""The documentation is true: its examples run and its links lead somewhere."""
+"""The documentation is true: its examples run, its links lead somewhere, every command is in it."""
 
 import itertools
 import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from memground.embedding.install import default_model_dir
 from memground.postgres.embedded import EmbeddedPostgres
+from neuromem.cli import app
 from support.embedded import short_tmp_dir
 
 ROOT = Path(__file__).parents[2]
@@ -51,3 +55,18 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> Non
 def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
     links = _LINK.findall(document.read_text(encoding="utf-8"))
     assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_every_command_is_described() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    commands = list(_commands(get_command(app), "neuromem"))
+    assert commands
+    assert [command for command in commands if command not in text] == []
+
+
+def _commands(command: Any, name: str) -> Iterator[str]:
+    nested = getattr(command, "commands", None)
+    if nested is None:
+        yield name
+    for word, part in (nested or {}).items():
+        yield from _commands(part, f"{name} {word}")

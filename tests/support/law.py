@@ -61,7 +61,7 @@ def random_steps(seed: int, count: int) -> list[Step]:
 
 @dataclass(frozen=True)
 class Act:
-    """One write: at which time it is made, since when it is known, under which name its result goes.
+    """One write: when it is made, since when it is known, which earlier time it speaks of, the name of what it makes.
 
     `said`: the messages of an import, (name, known time, word) each; the others have one name.
     """
@@ -70,11 +70,11 @@ class Act:
     name: str
     at: datetime
     known: datetime
+    past: datetime
     pick: int
     word: int
     target: str | None = None
     session: str = "s1"
-    since: datetime = START
     said: tuple[tuple[str, datetime, int], ...] = ()
 
     @property
@@ -91,7 +91,8 @@ def plan(steps: Iterable[Step]) -> list[Act]:
         at += WAITS[step.wait]
         past = max(START - timedelta(days=60), at - BACKS[step.back])
         known = past if step.kind in ("import", "again", "remember past", "update past") else at
-        act = Act(step.kind, f"{step.kind}-{number}", at, known, step.pick, step.word, session=SESSIONS[step.pick % 3])
+        name, session = f"{step.kind}-{number}", SESSIONS[step.pick % 3]
+        act = Act(step.kind, name, at, known, past, step.pick, step.word, session=session)
         match step.kind:
             case "say" | "import":
                 said = [(act.name, known, act.word)]
@@ -110,7 +111,6 @@ def plan(steps: Iterable[Step]) -> list[Act]:
             case "update" | "update past" | "delete" | "revert":
                 act = replace(act, target=_pick(names["memory"], step))
             case "rollback" | "undo writer" | "undo since":
-                act = replace(act, since=past)
                 names["reversal"].append(act.name)
             case "undo reversal":
                 act = replace(act, target=_pick(names["reversal"], step))
@@ -220,7 +220,7 @@ async def _again(life: Life, act: Act) -> Act | None:
     """Ingests an external id once more: nothing is written while it is known."""
     known = set(life.ids.values())
     message = await life.mind.ingest(
-        life.user, "user", text(act.word), session_id=act.session, external_id=act.target, timestamp=act.known,
+        life.user, "user", text(act.word), session_id=act.session, external_id=act.target, timestamp=act.past,
         origin=act.origin,
     )  # fmt: skip
     if message.recorded_at != act.at or message.message_id in known:
@@ -231,7 +231,7 @@ async def _again(life: Life, act: Act) -> Act | None:
 
 async def _remember(life: Life, act: Act) -> Act:
     sources = [] if act.target is None else [Source("message", life.id(act.target), {"part": act.word % 2})]
-    starts = None if act.word % 3 else act.known - BACKS[3]
+    starts = None if act.word % 3 else act.past - BACKS[3]
     memory = await life.mind.add_memory(
         life.user,
         text(act.word),
@@ -239,8 +239,8 @@ async def _remember(life: Life, act: Act) -> Act:
         metadata=_metadata(act.word),
         importance=1 + act.word % 10,
         valid_from=starts,
-        valid_to=act.known + BACKS[4] if act.word % 4 == 0 else None,
-        known_at=act.known if act.kind == "remember past" else None,
+        valid_to=act.past + BACKS[4] if act.word % 4 == 0 else None,
+        known_at=act.past if act.kind == "remember past" else None,
         origin=act.origin,
         sources=sources,
     )
@@ -255,9 +255,9 @@ async def _update(life: Life, act: Act) -> Act | None:
         {"importance": 1 + act.word % 10},
         {"metadata": _metadata(act.word)},
         {"valid_from": None, "valid_to": act.at - BACKS[1]},
-        {"valid_from": act.known - BACKS[act.word % 5], "valid_to": None},
+        {"valid_from": act.past - BACKS[act.word % 5], "valid_to": None},
     )[act.pick % 6]
-    past = {"known_at": act.known} if act.kind == "update past" else {}
+    past = {"known_at": act.past} if act.kind == "update past" else {}
     memory = await life.mind.update_memory(life.user, life.id(act.target), **changes, **past, origin=act.origin)
     return act if memory.recorded_at == act.at else None
 
@@ -294,11 +294,11 @@ async def _reverse(life: Life, act: Act) -> Act:
     nm, user = life.mind, life.user
     match act.kind:
         case "rollback":
-            reversal = await nm.rollback(user, act.since)
+            reversal = await nm.rollback(user, act.past)
         case "undo writer":
-            reversal = await nm.undo(user, origin=act.origin, recorded_since=act.since if act.word % 2 else None)
+            reversal = await nm.undo(user, origin=act.origin, recorded_since=act.past if act.word % 2 else None)
         case "undo since":
-            reversal = await nm.undo(user, recorded_since=act.since)
+            reversal = await nm.undo(user, recorded_since=act.past)
         case _:
             reversal = await nm.undo(user, origin=life.id(act.target))
     life.ids[act.name] = reversal.origin

@@ -123,6 +123,8 @@ class _Model:
     """The tokeniser and the graph, for one thread."""
 
     def __init__(self, directory: Path, threads: int) -> None:
+        # Otherwise importing onnxruntime writes a device id into the home folder and reports its use to its vendor.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         try:
             onnxruntime: Any = import_module("onnxruntime")  # has no type information
             tokenizers: Any = import_module("tokenizers")  # has too little of it

@@ -138,8 +138,8 @@ def exact_is_cheaper(where: Sequence[ColumnElement[bool]], table: Table, limit: 
 class KeywordArm:
     """Keyword search over a text; any word of the query may match, with BM25 rarer words weigh more.
 
-    English is stemmed; Chinese is segmented (jieba with BM25, single characters with tsvector, which sees the first
-    100,000 characters of a text). Scores grow with
+    English is stemmed; Chinese is segmented (jieba and single characters with BM25, single characters with tsvector,
+    which sees the first 100,000 characters of a text). Scores grow with
     relevance but depend on the whole table's statistics: compare them within one list only.
 
     `text` is the searched text as SQL over the table's columns, a constant of the program: the index and the query must
@@ -203,7 +203,8 @@ class KeywordArm:
     def _match(self, query: str) -> tuple[ColumnElement[bool], ColumnElement[float]]:
         """The condition that a row shares a word with the query, and its score."""
         if self.engine is KeywordEngine.BM25:
-            english = self._shares_word(_spaced(self.text), _ENGLISH, query)
+            # Single characters count too: 车停 and 停车 are segmented differently.
+            english = self._shares_word(_spaced(self.text), _ENGLISH, segment(query))
             # Segmentation keeps punctuation as words, and many texts share a full stop.
             chinese = [self._shares_word(self.text, _CHINESE, _NO_WORD.sub(" ", query))] if has_cjk(query) else []
             return or_(english, *chinese), func.pdb.score(self.table.c.id, type_=Float())

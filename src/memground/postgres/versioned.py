@@ -152,12 +152,14 @@ def changes(vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, l
     )
 
 
-async def fetch_rows(connection: Executor, vt: VersionedTable, ids: Iterable[uuid.UUID]) -> dict[uuid.UUID, Row]:
-    """Version rows by their `id`."""
+async def fetch_rows(
+    connection: Executor, vt: VersionedTable, ids: Iterable[uuid.UUID], *, where: ColumnElement[bool]
+) -> dict[uuid.UUID, Row]:
+    """Version rows by their `id`; `where` bounds the table to the owner the caller speaks for."""
     wanted = list(ids)
     if not wanted:
         return {}
-    statement = select(vt.table).where(vt.table.c.id == any_(_uuids("ids", wanted)))
+    statement = select(vt.table).where(where, vt.table.c.id == any_(_uuids("ids", wanted)))
     return {row["id"]: row for row in (await connection.execute(statement)).mappings()}
 
 
@@ -203,11 +205,13 @@ async def append(
     values: Mapping[str, Any],
     stamp: Stamp,
     *,
+    where: ColumnElement[bool],
     known_from: datetime | None = None,
 ) -> Row:
     """Appends a version after the locked current `row` with `values` changed; returns the row that is now current.
 
-    Equal content makes no version. Raises InvalidInputError when `known_from` lies before the row's own.
+    `where` bounds the table to the owner the caller speaks for. Equal content makes no version. Raises
+    InvalidInputError when `known_from` lies before the row's own.
     """
     if all(_equal(row[name], values[name]) for name in vt.content if name in values):
         return row
@@ -219,7 +223,7 @@ async def append(
                 "a version never begins before its predecessor"
             )
         start = known_from
-    await close_rows(connection, vt, [row["id"]], stamp, at=start)
+    await close_rows(connection, vt, [row["id"]], stamp, where=where, at=start)
     successor = {
         **{name: row[name] for name in vt.copied},
         **values,
@@ -235,12 +239,14 @@ async def append(
     return successor
 
 
-async def next_version(connection: Executor, vt: VersionedTable, key: uuid.UUID, stamp: Stamp) -> tuple[int, datetime]:
-    """version and known_from for a new row of a logical row that has no current one: after all it ever had."""
+async def next_version(
+    connection: Executor, vt: VersionedTable, where: ColumnElement[bool], stamp: Stamp
+) -> tuple[int, datetime]:
+    """version and known_from for a new row where no current one is: after all there ever was."""
     statement = select(
         func.greatest(literal(stamp.version, BigInteger), func.max(vt.table.c.version) + 1).label("version"),
         func.greatest(_moment(stamp.at), _last_end(vt.table)).label("known_from"),
-    ).where(vt.key_column == key)
+    ).where(where)
     row = (await connection.execute(statement)).one()
     return row.version, row.known_from
 
@@ -251,15 +257,24 @@ async def lock_name(connection: Executor, name: str) -> None:
 
 
 async def close_rows(
-    connection: Executor, vt: VersionedTable, ids: Sequence[uuid.UUID], stamp: Stamp, *, at: datetime | None = None
+    connection: Executor,
+    vt: VersionedTable,
+    ids: Sequence[uuid.UUID],
+    stamp: Stamp,
+    *,
+    where: ColumnElement[bool],
+    at: datetime | None = None,
 ) -> None:
-    """Ends the known time of the current rows `ids`; earlier moments still see them."""
+    """Ends the known time of the current rows `ids`; earlier moments still see them.
+
+    `where` bounds the table to the owner the caller speaks for.
+    """
     if not ids:
         return
     end = func.greatest(vt.table.c.known_from, _moment(stamp.at if at is None else at))
     await connection.execute(
         update(vt.table)
-        .where(vt.table.c.id == any_(_uuids("ids", ids)), vt.table.c.known_to.is_(None))
+        .where(where, vt.table.c.id == any_(_uuids("ids", ids)), vt.table.c.known_to.is_(None))
         .values(known_to=end, closed_origin=stamp.origin)
     )
 
@@ -299,9 +314,9 @@ async def restore(
     touched = or_(table.c.known_to.is_(None), table.c.id.in_(select(row_id)))
     await connection.execute(select(table.c.id).where(where, touched).order_by(table.c.id).with_for_update())
     rows = (await connection.execute(plan)).all()
-    await close_rows(connection, vt, [row.now_id for row in rows if row.now_id is not None], stamp)
+    await close_rows(connection, vt, [row.now_id for row in rows if row.now_id is not None], stamp, where=where)
     copies = [(row.source_id, row.newest, row.ended) for row in rows if row.source_id is not None]
-    restored = await _insert_copies(connection, vt, copies, stamp) if copies else []
+    restored = await _insert_copies(connection, vt, where, copies, stamp) if copies else []
     return Restored(restored=restored, ended=[row.key for row in rows if row.source_id is None])
 
 
@@ -391,7 +406,11 @@ def state_without(
 
 
 async def _insert_copies(
-    connection: Executor, vt: VersionedTable, copies: Sequence[tuple[uuid.UUID, int, datetime]], stamp: Stamp
+    connection: Executor,
+    vt: VersionedTable,
+    where: ColumnElement[bool],
+    copies: Sequence[tuple[uuid.UUID, int, datetime]],
+    stamp: Stamp,
 ) -> list[uuid.UUID]:
     """Appends copies of (row id, newest version, last end) and returns their logical ids."""
     table, time = vt.table, DateTime(timezone=True)
@@ -404,7 +423,6 @@ async def _insert_copies(
         .table_valued("source_id", "newest", "ended", name="plan")
         .render_derived()
     )
-    source = table.alias("source")
     columns = [
         "id",
         "version",
@@ -419,8 +437,9 @@ async def _insert_copies(
         func.greatest(_moment(stamp.at), plan.c.ended),
         _moment(stamp.at),
         literal(stamp.origin, String),
-        *(source.c[name] for name in vt.copied),
-    ).select_from(source.join(plan, source.c.id == plan.c.source_id))
+        *(table.c[name] for name in vt.copied),
+    ).select_from(table.join(plan, table.c.id == plan.c.source_id))
+    statement = statement.where(where)
     insertion = upsert(table).from_select(columns, statement).on_conflict_do_nothing()
     return list((await connection.execute(insertion.returning(vt.key_column))).scalars())
 

@@ -121,7 +121,7 @@ class HistoryService:
             (row.key, row.before, row.after) for row in await self._session.execute(statement)
         ]
         ids = {row_id for pair in pairs for row_id in pair[1:] if row_id is not None}
-        found = await versioned.fetch_rows(self._session, owned.vt, ids)
+        found = await versioned.fetch_rows(self._session, owned.vt, ids, where=owned.of(user_id))
         kind: Kind = owned.kind  # pyright: ignore[reportAssignmentType]  # only the kinds of _SHOWN come here
         show = _SHOWN[kind]
 

@@ -81,7 +81,7 @@ class KVService:
         row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
         if row is None:
             return False
-        await versioned.close_rows(self._session, self._entries, [row["id"]], stamp)
+        await versioned.close_rows(self._session, self._entries, [row["id"]], stamp, where=named)
         return True
 
     async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Row:
@@ -91,9 +91,9 @@ class KVService:
         await versioned.lock_name(self._session, f"{table.fullname}/{namespace}/{scope_id}/{key}")
         row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
         if row is not None:
-            return await versioned.append(self._session, self._entries, row, {"value": value}, stamp)
+            return await versioned.append(self._session, self._entries, row, {"value": value}, stamp, where=named)
         entry_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
-        version, start = await versioned.next_version(self._session, self._entries, entry_id, stamp)
+        version, start = await versioned.next_version(self._session, self._entries, named, stamp)
         names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}
         new = versioned.new_row(stamp, {**names, "value": value}, known_from=start, version=version)
         await self._session.execute(insert(table).values(new))

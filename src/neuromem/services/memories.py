@@ -69,11 +69,12 @@ class MemoryService:
         """Ends a memory: earlier moments still see it, `revert` brings it back. Raises NotFoundError."""
         row = await self.locked(user_id, memory_id)
         stamp = self._session.stamp(origin)
-        await versioned.close_rows(self._session, self._tables.embeddings, [row["id"]], stamp)
+        owned = queries.owned(self._tables, user_id, row["memory_id"])
+        await versioned.close_rows(self._session, self._tables.embeddings, [row["id"]], stamp, where=owned)
         links = self._tables.memory_sources
         own = (links.table.c.user_id == user_id) & (links.table.c.derived_id == row["memory_id"])
         current = (await self._session.execute(versioned.current(links, own))).mappings().all()
-        await versioned.close_rows(self._session, links, [link["id"] for link in current], stamp)
+        await versioned.close_rows(self._session, links, [link["id"] for link in current], stamp, where=own)
 
     async def revert(self, user_id: str, memory_id: MemoryRef, version: int, *, origin: str = DEFAULT_ORIGIN) -> Memory:
         """Appends a version equal to an earlier one; also brings a deleted memory back. Raises NotFoundError."""

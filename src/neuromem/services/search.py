@@ -90,7 +90,8 @@ class SearchService:
             values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
         elif "valid_from" in values and valid_from is not None:
             values["event_at"] = valid_from
-        now = await versioned.append(self._session, self._tables.embeddings, row, values, stamp, known_from=start)
+        vt, owned = self._tables.embeddings, queries.owned(self._tables, user_id, row["memory_id"])
+        now = await versioned.append(self._session, vt, row, values, stamp, where=owned, known_from=start)
         sources = await service.sources(user_id, [row["memory_id"]], View(now=stamp.at))
         return rows.memory(now, View(now=stamp.at), sources.get(row["memory_id"], ()))
 

@@ -1,0 +1,154 @@
+"""One user never sees or touches what is another's, by any call; a walk over the statements shows why."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import event, text
+
+from neuromem import NeuroMemory, NotFoundError
+from neuromem.services.background import BackgroundWorker
+from support.calls import PRESENT_ONLY, READS, WRITES, call, settle
+from support.embeddings import HashEmbedding
+
+OWNER = re.compile(r"\b(?:user_id|scope_id|owner) = \$(\d+)")
+
+# Calls that name a thing by its id: another user's looks like none.
+BY_ID = {"history", "add_memory", "update_memory", "delete_memory", "revert", "conversations.close_session"}
+
+# Statements that bind no user, and why they may.
+BACKGROUND = {
+    "jobs are claimed by whoever works, for all users": r"WITH ready AS .* UPDATE {s}\.jobs SET",
+    "a lease is known by its token": r"(UPDATE {s}\.jobs SET|DELETE FROM {s}\.jobs WHERE) .*lease_token = \$",
+    "a claimed job names its message; turns around it are joined by user_id": r"SELECT message\.message_id, .*"
+    r"WHERE {s}\.conversations\.message_id = ANY .*earlier\.user_id = message\.user_id",
+    "messages of claimed jobs are locked": r"SELECT {s}\.conversations\.id FROM .*message_id = ANY .*FOR SHARE",
+    "a vector is stored beside every version of its message": r"SELECT .* FROM {s}\.conversations "
+    r"WHERE {s}\.conversations\.message_id = ANY \(\$1::UUID\[\]\)$",
+}
+
+
+@pytest.fixture(scope="module")
+async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
+    async with NeuroMemory(database_url, HashEmbedding(), schema="isolation", background=False) as mind:
+        yield mind
+
+
+async def rows_of(mind: NeuroMemory, user: str) -> dict[str, str | None]:
+    """Everything a user has in any table, as one digest per table."""
+    digests: dict[str, str | None] = {}
+    async with mind._db.read() as session:
+        for table in mind._db.tables.metadata.sorted_tables:
+            owner = next((name for name in ("user_id", "scope_id", "owner") if name in table.c), None)
+            if owner is not None:
+                query = f"SELECT md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM {table} t WHERE {owner} = :user"
+                digests[table.name] = await session.scalar(text(query).bindparams(user=user))
+    return digests
+
+
+@contextmanager
+def statements(mind: NeuroMemory) -> Iterator[list[tuple[str, Any]]]:
+    """What the block sends to the mind's own tables: (SQL, parameters)."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_connection: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:
+        if f"{mind._db.schema}." in sql:
+            seen.append((re.sub(r"\s+", " ", sql), parameters[0] if many else parameters))
+
+    engine = mind._db._opened(mind._db._engine).sync_engine
+    event.listen(engine, "before_cursor_execute", note)
+    try:
+        yield seen
+    finally:
+        event.remove(engine, "before_cursor_execute", note)
+
+
+def binds(sql: str, parameters: Any, user: str) -> bool:
+    """Whether the statement compares the owner's column with the user; a plain insert has nothing to compare."""
+    if sql.startswith("INSERT") and "SELECT" not in sql:
+        return True
+    return any(parameters[int(number) - 1] == user for number in OWNER.findall(sql))
+
+
+@pytest.mark.parametrize("name", READS)
+async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: str, name: str) -> None:
+    world = await settle(mind, user)
+    signs = ("Porto", world.memory_id, world.message_id, "message_count=2", "waiting=2")
+    own = repr(await call(mind, name, READS[name](world)))
+    assert any(sign in own for sign in signs)
+    asked = READS[name](replace(world, user=f"not-{user}"))
+    for view in [mind] if name in PRESENT_ONLY else [mind, mind.as_of(datetime.now(UTC)), mind.as_of(world.between)]:
+        try:
+            answer = repr(await call(view, name, asked))
+        except NotFoundError as error:
+            assert name in BY_ID
+            answer = str(error).replace(world.memory_id, "")  # the id that was asked for
+        assert not any(sign in answer for sign in signs)
+
+
+@pytest.mark.parametrize("name", WRITES)
+async def test_writing_touches_nothing_of_another_user(mind: NeuroMemory, user: str, name: str) -> None:
+    world = await settle(mind, user)
+    before = await rows_of(mind, user)
+    asked = WRITES[name](replace(world, user=f"not-{user}"))
+    if name in BY_ID:
+        with pytest.raises(NotFoundError):
+            await call(mind, name, asked)
+    else:
+        await call(mind, name, asked)
+    assert await rows_of(mind, user) == before
+
+
+async def test_the_same_names_are_different_things_for_two_users(mind: NeuroMemory, user: str) -> None:
+    other = f"not-{user}"
+    mine, theirs = await settle(mind, user), await settle(mind, other)
+    await mind.kv.set("profile", other, "city", "Oslo")
+    again = await mind.ingest(other, "user", "said by another", session_id="s1", external_id="x1")
+    assert again.message_id == theirs.message_id != mine.message_id
+    await mind.conversations.close_session(other, "s1")
+
+    assert await mind.kv.get("profile", user, "city") == "Porto, Portugal"
+    assert [m.seq for m in await mind.conversations.get_session_messages(user, "s1")] == [1, 2]
+    assert [m.seq for m in await mind.conversations.get_session_messages(other, "s1")] == [1, 2]
+    closed = [(await mind.conversations.list_sessions(who))[0].closed_at for who in (user, other)]
+    assert [moment is None for moment in closed] == [True, False]
+
+
+async def test_undo_by_a_writer_s_name_stays_with_the_user(mind: NeuroMemory, user: str) -> None:
+    await settle(mind, user)
+    before = await rows_of(mind, user)
+    await settle(mind, f"not-{user}")
+    done = await mind.undo(f"not-{user}", origin="agent")
+    assert done.ended
+    assert await rows_of(mind, user) == before
+
+
+async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, user: str) -> None:
+    """The mechanism behind the above: no statement relies on an id alone."""
+    touched: set[str] = set()
+    for name in (*READS, *WRITES):
+        who = f"{user}-{name}"
+        with statements(mind) as seen:
+            world = await settle(mind, who)
+            arguments = (READS.get(name) or WRITES[name])(world)
+            await call(mind, name, arguments)
+            if name in READS and name not in PRESENT_ONLY:
+                await call(mind.as_of(world.between), name, arguments)
+        assert [sql for sql, parameters in seen if not binds(sql, parameters, who)] == []
+        touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
+    assert touched >= {"embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs"}
+
+
+async def test_background_statements_that_name_no_user_are_these(mind: NeuroMemory, user: str) -> None:
+    await settle(mind, user)
+    with statements(mind) as seen:
+        while await BackgroundWorker(mind._db, HashEmbedding()).work_once():
+            pass
+    unbound = {sql for sql, parameters in seen if not binds(sql, parameters, user)}
+    allowed = [re.compile(pattern.replace("{s}", "isolation")) for pattern in BACKGROUND.values()]
+    assert [sql for sql in unbound if not any(pattern.match(sql) for pattern in allowed)] == []
+    assert all(any(pattern.match(sql) for sql in unbound) for pattern in allowed), "an exception nobody needs"
