@@ -1,5 +1,6 @@
 """The opened database: engine, tables, transactions."""
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -21,6 +22,8 @@ from memground.text import check_text
 from neuromem import checks
 from neuromem.migrations import MIGRATIONS
 from neuromem.models import Tables, build_tables
+
+_log = logging.getLogger("neuromem")
 
 DEFAULT_SCHEMA = "neuromem"
 EMBEDDED_DATABASE = "neuromem"
@@ -192,6 +195,11 @@ class Database:
                 )
             bm25 = await extension(connection, "pg_search")
         keyword = self._wanted_engine or (KeywordEngine.BM25 if bm25 else KeywordEngine.TSVECTOR)
+        if keyword is KeywordEngine.TSVECTOR:
+            _log.warning(
+                "PostgreSQL at %s has no pg_search: keyword search uses tsvector, which ranks rare words less well",
+                redact(self._url_in_use),
+            )
         await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims, "keyword_engine": keyword})
         async with engine.begin() as connection:
             if keyword is KeywordEngine.BM25:

@@ -207,9 +207,7 @@ async def _say(life: Life, act: Act) -> Act:
         )
         for name, time, word in act.said
     ]
-    stored = await life.mind.conversations.add_messages_batch(
-        life.user, new, session_id=act.session, origin=act.origin
-    )
+    stored = await life.mind.conversations.add_messages_batch(life.user, new, session_id=act.session, origin=act.origin)
     for (name, time, _), message in zip(act.said, stored, strict=True):
         assert message.known_from == time
         life.ids[name] = message.message_id

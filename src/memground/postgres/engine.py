@@ -81,6 +81,7 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
         pool_timeout=30,
         pool_pre_ping=False,
         query_cache_size=1_000,
+        hide_parameters=True,  # an error's text may reach a log, and parameters are people's words
     )
 
 

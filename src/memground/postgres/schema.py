@@ -45,6 +45,10 @@ async def migrate(engine: AsyncEngine, migrations: Migrations, schema: str, attr
                     f"this login may not create or change schema {schema!r}: {error.orig}; "
                     "run the first start with a login that owns the database"
                 ) from error
+            if getattr(error.orig, "sqlstate", None) == "42P07":
+                raise ConfigurationError(
+                    f"schema {schema!r} holds tables of somebody else by the same names: {error.orig}; use another schema="
+                ) from error
             raise
 
 
@@ -65,6 +69,8 @@ async def extension(connection: AsyncConnection, name: str) -> str | None:
     offered = text("SELECT count(*) FROM pg_available_extensions WHERE name = :name")
     if not await connection.scalar(offered, {"name": name}):
         return None
+    # One at a time: of two that create it at once, one gets an error that looks like a refusal.
+    await connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": advisory_key("extensions")})
     try:
         async with connection.begin_nested():
             await connection.execute(text(f'CREATE EXTENSION IF NOT EXISTS "{name}"'))
