@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransactio
 from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
-from memground.errors import ConfigurationError, ModelMismatchError
+from memground.errors import ConfigurationError, ModelMismatchError, UnavailableError
 from memground.postgres.arms import KeywordEngine, warm_aliases
+from memground.postgres.crash import mend
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
 from memground.postgres.schema import extension, migrate
@@ -115,6 +116,7 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
+        self._went_away = False
         if isinstance(url, str) and url.startswith(_EMBEDDED_SCHEME):
             folder = check_text(url, "database_url").removeprefix(_EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
@@ -137,6 +139,7 @@ class Database:
             self._url_in_use = url
             async with reporting(url):
                 self._tables = await self._prepare(engine)
+                await self._mend(engine, self._tables)
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         except BaseException:
             await self.close()
@@ -156,6 +159,10 @@ class Database:
         return self._opened(self._tables)
 
     @property
+    def engine(self) -> AsyncEngine:
+        return self._opened(self._engine)
+
+    @property
     def location(self) -> str:
         """The address in use, without a password."""
         return redact(self._opened(self._url_in_use if self._tables else None))
@@ -163,21 +170,15 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
-        session = Session(self._opened(self._engine), self._url_in_use, self.tables, self.clock)
-        try:
+        async with self._using(self._opened(self._engine)) as session:
             yield session
             await session.commit()
-        finally:
-            await session.close()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
-        session = Session(self._opened(self._reader), self._url_in_use, self.tables, self.clock)
-        try:
+        async with self._using(self._opened(self._reader)) as session:
             yield session
-        finally:
-            await session.close()
 
     async def __aenter__(self) -> Self:
         await self.init()
@@ -185,6 +186,26 @@ class Database:
 
     async def __aexit__(self, *_: object) -> None:
         await self.close()
+
+    @asynccontextmanager
+    async def _using(self, engine: AsyncEngine) -> AsyncGenerator[Session]:
+        if self._went_away:
+            async with reporting(self._url_in_use):
+                await self._mend(self._opened(self._engine), self.tables)
+            self._went_away = False
+        session = Session(engine, self._url_in_use, self.tables, self.clock)
+        try:
+            yield session
+        except UnavailableError:
+            self._went_away = True  # perhaps it crashed
+            raise
+        finally:
+            await session.close()
+
+    async def _mend(self, engine: AsyncEngine, tables: Tables) -> None:
+        """Rebuilds what a crash of the server left incomplete."""
+        if tables.keyword_engine is KeywordEngine.BM25 and (names := await mend(engine, tables.crash_witness)):
+            _log.warning("the server crashed since it was last used: rebuilt its indexes %s", ", ".join(names))
 
     async def _prepare(self, engine: AsyncEngine) -> Tables:
         async with engine.begin() as connection:

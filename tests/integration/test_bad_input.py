@@ -95,7 +95,6 @@ NO_JSON = [
     Bad(nested(1000), "deeper than 32"),
     Bad(recursive(), "deeper than 32"),
     Bad(HUGE, "larger than 1,000,000"),
-    Bad(list(range(1_000_001)), "larger than 1,000,000"),
 ]
 
 NO_NUMBERS = [
@@ -227,7 +226,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "version": NO_VERSION,
     "importance": NO_IMPORTANCE,
     "metadata": METADATA,
-    "value": NO_JSON,
+    "value": [*NO_JSON, Bad([0] * 1_000_000, "larger than 1,000,000")],
     "values": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, [("a", 1)])),
         Bad({"good": 1, 5: 1}, "got int 5"),

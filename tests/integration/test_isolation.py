@@ -59,7 +59,7 @@ def statements(mind: NeuroMemory) -> Iterator[list[tuple[str, Any]]]:
         if f"{mind._db.schema}." in sql:
             seen.append((re.sub(r"\s+", " ", sql), parameters[0] if many else parameters))
 
-    engine = mind._db._opened(mind._db._engine).sync_engine
+    engine = mind._db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         yield seen

@@ -4,11 +4,15 @@ import asyncio
 import os
 import signal
 
+import asyncpg
 import pytest
 
+from memground.errors import UnavailableError
 from memground.postgres.embedded import EmbeddedPostgres
+from neuromem import NeuroMemory
 from support.embedded import short_tmp_dir
-from support.killing import Outcome, Place, State, strike_round, undisturbed
+from support.embeddings import HashEmbedding
+from support.killing import Outcome, Place, State, kill_postmaster, strike_round, undisturbed
 
 TURNS = 2_000
 LANES = 2
@@ -53,11 +57,34 @@ async def test_a_killed_program(kill_url: str, expected: State) -> None:
 async def test_a_killed_server(expected: State) -> None:
     """The program is told that the server is away; the next one starts it again and finds everything."""
     with short_tmp_dir() as folder:
-
-        def kill_postmaster(_: int) -> None:
-            os.kill(int((folder / "pg/pgdata/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
-
         for seed, late in ((100, 0.0), (101, 1.0)):
             place = Place(f"embedded://{folder}/pg", "lane0", f"killed-{seed}", TURNS)
-            outcome = await strike_round(place, seed, expected, strike=kill_postmaster, embedding=late)
+            outcome = await strike_round(place, seed, expected, strike=kill_postmaster(folder / "pg"), embedding=late)
             assert_whole(outcome)
+
+
+async def test_a_crashed_backend(caplog: pytest.LogCaptureFixture) -> None:
+    """PostgreSQL restarts itself when one of its processes dies; the same mind goes on and finds every word."""
+    with short_tmp_dir() as folder:
+        async with NeuroMemory(f"embedded://{folder}/pg", HashEmbedding(8)) as mind:
+            for n in range(30):
+                await mind.ingest("anna", "user", f"turn{n}")
+            await mind.wait_idle(timeout=30)
+            victim = await asyncpg.connect(mind._db._url_in_use)
+            os.kill(await victim.fetchval("select pg_backend_pid()"), signal.SIGKILL)
+
+            async def words_found() -> list[str]:
+                found = [await mind.recall("anna", f"turn{n}", limit=8, explain=True) for n in range(30)]
+                hits = [hit for result in found for hit in result.merged if hit.explanation]
+                return [hit.content for hit in hits if hit.explanation and hit.explanation.keyword_rank == 1]
+
+            async with asyncio.timeout(30):
+                while True:
+                    try:
+                        assert await words_found() == [f"turn{n}" for n in range(30)]
+                        break
+                    except UnavailableError:
+                        await asyncio.sleep(0.05)
+            assert "rebuilt its indexes idx_conv_bm25, idx_emb_bm25" in caplog.text
+            await mind.ingest("anna", "user", "and on we go")
+            await mind.wait_idle(timeout=30)

@@ -73,7 +73,7 @@ async def test_a_read_changes_no_row(mind: NeuroMemory, world: World, url: str, 
         modes.add((options.get("postgresql_readonly"), options.get("isolation_level")))
 
     before = await counters(mind, url)
-    engine = mind._db._opened(mind._db._engine).sync_engine
+    engine = mind._db.engine.sync_engine
     event.listen(engine, "before_cursor_execute", note)
     try:
         await call(mind, name, arguments)

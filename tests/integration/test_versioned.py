@@ -62,8 +62,8 @@ class Toy:
         stamp, note = Stamp(at(seconds), who), table.c.note_id == key
         async with self.engine.begin() as connection:
             await versioned.lock_name(connection, str(key))
-            row = (await connection.execute(versioned.current(notes, note))).mappings().first()
-            if row is None:
+            rows = await versioned.lock_current(connection, notes, note)
+            if not rows:
                 version, start = await versioned.next_version(connection, notes, note, stamp)
                 values = {"note_id": key, "owner": "me", "body": body, "name": None, "colour": None, **columns}
                 row = versioned.new_row(stamp, values, known_from=start, version=version)
@@ -71,12 +71,12 @@ class Toy:
                 return row
             start = None if since is None else at(since)
             changed = {"body": body, **columns}
-            return await versioned.append(connection, notes, row, changed, stamp, where=note, known_from=start)
+            return await versioned.append(connection, notes, rows[0], changed, stamp, where=note, known_from=start)
 
     async def end(self, seconds: float, who: str = "ann", *, key: uuid.UUID = KEY) -> None:
         note = table.c.note_id == key
         async with self.engine.begin() as connection:
-            ids = [row["id"] for row in (await connection.execute(versioned.current(notes, note))).mappings()]
+            ids = [row["id"] for row in await versioned.lock_current(connection, notes, note)]
             await versioned.close_rows(connection, notes, ids, Stamp(at(seconds), who), where=note)
 
     async def restore(self, target: Query, seconds: float, who: str = "back") -> Restored:
@@ -415,7 +415,7 @@ async def together(toy: Toy, count: int, act: Callable[[AsyncConnection, int], A
 
 
 async def append_current(connection: AsyncConnection, body: Any, stamp: Stamp) -> None:
-    row = (await connection.execute(versioned.current(notes, table.c.note_id == KEY))).mappings().one()
+    (row,) = await versioned.lock_current(connection, notes, table.c.note_id == KEY)
     await versioned.append(connection, notes, row, {"body": body}, stamp, where=MINE)
 
 

@@ -55,9 +55,9 @@ class Place:
 
     @asynccontextmanager
     async def mind(self) -> AsyncGenerator[NeuroMemory]:
-        policy = JobPolicy(lease=2, poll=0.1)
+        policy = JobPolicy(lease=2, poll=0.1, batch=200)
         async with NeuroMemory(
-            self.url, SlowEmbedding(32), schema=self.schema, background=policy, pool_size=SESSIONS + 2
+            self.url, SlowEmbedding(8), schema=self.schema, background=policy, pool_size=SESSIONS + 2
         ) as mind:
             yield mind
 
@@ -277,6 +277,23 @@ async def state(mind: NeuroMemory, place: Place) -> State:
     if waiting == 0:
         found["nothing waits"] = []
     return found
+
+
+def kill_postmaster(folder: Path) -> Strike:
+    """Kills the embedded server of a data folder; the child is left to find out."""
+
+    def strike(_: int) -> None:
+        os.kill(int((folder / "pgdata/postmaster.pid").read_text().split()[0]), signal.SIGKILL)
+
+    return strike
+
+
+async def clear(place: Place) -> None:
+    """Empties the tables a round fills, so that the last of many rounds is as quick as the first."""
+    connection = await asyncpg.connect(place.url)
+    tables = ("conversations", "conversation_embeddings", "conversation_sessions", "jobs")
+    await connection.execute("truncate " + ", ".join(f"{place.schema}.{table}" for table in tables))
+    await connection.close()
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 ::
 
-    acts = plan(steps)                        # numbers become acts with times and names
-    whole = await live(mind, clock, acts)     # D
-    then = await live(mind, clock, known_at(whole.done, t))   # D_t: a fresh user, only what was known at t
-    assert await answers(mind.as_of(t), whole) == await answers(mind, then)    # the clock stands at t for the second
+    acts = plan(random_steps(seed=1, count=30))          # numbers become acts with times and names
+    whole = await live(mind, clock, acts)                # D
+    await check_law(mind, clock, whole, moments(acts))   # R(D, as_of=t) = R(D_t) for every read R and every t given
+    await check_rollback(mind, clock, whole, t)          # rollback(t) makes now what was at t, and can be taken back
 
 Things are compared by the names the plan gave them, never by database ids.
 """
@@ -16,6 +16,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 from memground.clock import ManualClock
@@ -28,8 +29,8 @@ START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 WAITS = tuple(timedelta(seconds=s) for s in (0, 0.000001, 30, 18_000, 777_600))
 BACKS = tuple(timedelta(seconds=s) for s in (0, 20, 10_000, 300_000, 4_000_000))
 KINDS = (
-    "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past", "delete",
-    "revert", "set", "set", "unset", "close", "rollback", "undo writer", "undo since", "undo reversal",
+    "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past",
+    "delete", "revert", "set", "set", "unset", "close", "rollback", "undo writer", "undo since", "undo reversal",
 )  # fmt: skip
 WORDS = ("porto", "tea", "rain", "anna", "boat", "music", "oslo")
 SESSIONS = ("s1", "s2", "s3")
@@ -140,7 +141,7 @@ def moments(acts: Sequence[Act]) -> list[datetime]:
     """Where something may go wrong: at every known time, a microsecond before and after, and between."""
     times = sorted({act.at for act in acts} | {a.known for a in acts} | {time for a in acts for _, time, _ in a.said})
     tick = timedelta(microseconds=1)
-    between = [a + (b - a) / 2 for a, b in zip(times, times[1:], strict=False)]
+    between = [a + (b - a) / 2 for a, b in pairwise(times)]
     return sorted({*times, *(t - tick for t in times), *(t + tick for t in times), *between})
 
 
@@ -174,6 +175,15 @@ class Life:
     def names(self) -> dict[str, str]:
         return {key: name for name, key in self.ids.items()} | {self.user: "user"}
 
+    @property
+    def memories(self) -> list[str]:
+        return [name for name in self.ids if name.startswith("remember")]
+
+    @property
+    def end(self) -> datetime:
+        """A day after all."""
+        return max((act.at for act in self.done), default=START) + timedelta(days=1)
+
 
 async def live(mind: NeuroMemory, clock: ManualClock, acts: Iterable[Act]) -> Life:
     """A new user lives through the acts. Background work may still be under way."""
@@ -181,6 +191,43 @@ async def live(mind: NeuroMemory, clock: ManualClock, acts: Iterable[Act]) -> Li
     for act in acts:
         await life.do(act)
     return life
+
+
+# ---------------------------------------------------------------- the law
+
+
+async def check_law(mind: NeuroMemory, clock: ManualClock, whole: Life, when: Iterable[datetime]) -> None:
+    """Every read of the past answers as the present did then. All that was known is lived again per moment."""
+    then = {moment: await live(mind, clock, known_at(whole.done, moment)) for moment in when}
+    await mind.wait_idle(timeout=60)
+    end = whole.end
+    for moment, life in then.items():
+        assert not life.refused, f"known at {moment}, but refused then: {life.refused}"
+        clock.set(end)
+        now = await answers(mind.as_of(moment), whole, whole.memories, moment)
+        clock.set(moment)
+        found = differences(now, await answers(mind, life, whole.memories, moment))
+        assert not found, f"as of {moment} (left) is not what was known then (right)\n{found}"
+
+
+async def check_rollback(mind: NeuroMemory, clock: ManualClock, whole: Life, moment: datetime) -> None:
+    """After a rollback the present is as it was; the undo of it is as if nothing had been."""
+
+    async def read(on: Any, moment: datetime, *, at: datetime) -> dict[str, Any]:
+        await mind.wait_idle(timeout=60)
+        clock.set(at)
+        return await answers(on, whole, whole.memories, moment, content_only=True)
+
+    end = whole.end
+    before = await read(mind, end, at=end)
+    then = await read(mind.as_of(moment), moment, at=end)
+    reversal = await mind.rollback(whole.user, moment)
+    found = differences(await read(mind, moment, at=moment), then)
+    assert not found, f"after the rollback to {moment} (left) is not as of then (right)\n{found}"
+    clock.set(end)
+    await mind.undo(whole.user, origin=reversal.origin)
+    found = differences(await read(mind, end, at=end), before)
+    assert not found, f"after the undo of the rollback to {moment} (left) is not before it (right)\n{found}"
 
 
 # ---------------------------------------------------------------- acts
@@ -313,7 +360,7 @@ _ACTS: Mapping[str, Callable[[Life, Act], Awaitable[Act | None]]] = {
 # ---------------------------------------------------------------- answers
 
 _HIDDEN = frozenset({"record_id", "seq"})
-"""What names a row of the database rather than a thing, and the place in arrival order, which imports may leave gaps in."""
+"""What names a row rather than a thing; and `seq`, the order of arrival, in which the future leaves gaps."""
 
 _BOOKKEEPING = frozenset(
     {"version", "known_from", "known_to", "recorded_at", "updated_at", "origin", "created_at", "closed_at"}

@@ -29,7 +29,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import Query
@@ -124,14 +124,18 @@ def exact_is_cheaper(where: Sequence[ColumnElement[bool]], table: Table, limit: 
     """Statement: whether to find the `limit` nearest by comparing every row that `where` admits (true or false).
 
     Comparing n rows costs n. Of a table's N rows an approximate scan passes about reach · N / n until it has collected
-    `reach`, each three times as dear, because it jumps about. So it wins above n = √(3 · reach · N).
+    `reach`, each three times as dear, because it jumps about. So it wins above n = √(3 · reach · N). Before pgvector 0.8
+    it would stop early and lose rows, so the answer is always true.
     """
     name = postgresql.dialect().identifier_preparer.format_table(table)
     size = select(func.greatest(literal_column("reltuples", Float), 0.0)).select_from(text("pg_catalog.pg_class"))
     size = size.where(literal_column("oid", Integer) == func.to_regclass(literal(name, String))).scalar_subquery()
     bound = cast(func.greatest(float(EXACT_ROWS), func.sqrt(3.0 * _reach(limit) * size)), BigInteger)
     admitted = select(literal(1)).select_from(table).where(*where).limit(bound + 1).subquery("admitted")
-    return select(func.count() <= bound).select_from(admitted)
+    version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
+    extension = select(version).select_from(text("pg_catalog.pg_extension"))
+    vector = extension.where(literal_column("extname", String) == "vector").scalar_subquery()
+    return select(or_(func.count() <= bound, vector < cast([0, 8], ARRAY(Integer)))).select_from(admitted)
 
 
 @dataclass(frozen=True)
@@ -139,8 +143,8 @@ class KeywordArm:
     """Keyword search over a text; any word of the query may match, with BM25 rarer words weigh more.
 
     English is stemmed; Chinese is segmented (jieba and single characters with BM25, single characters with tsvector,
-    which sees the first 100,000 characters of a text). Scores grow with
-    relevance but depend on the whole table's statistics: compare them within one list only.
+    which sees the first 100,000 characters of a text). Scores grow with relevance but depend on the whole table's
+    statistics: compare them within one list only.
 
     `text` is the searched text as SQL over the table's columns, a constant of the program: the index and the query must
     spell it alike.

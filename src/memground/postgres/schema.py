@@ -47,7 +47,7 @@ async def migrate(engine: AsyncEngine, migrations: Migrations, schema: str, attr
                 ) from error
             if getattr(error.orig, "sqlstate", None) == "42P07":
                 raise ConfigurationError(
-                    f"schema {schema!r} holds tables of somebody else by the same names: {error.orig}; use another schema="
+                    f"schema {schema!r} has somebody else's tables of the same names: {error.orig}; use another schema="
                 ) from error
             raise
 

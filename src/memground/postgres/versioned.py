@@ -103,12 +103,15 @@ def version_indexes(prefix: str, table: Table, key: str) -> None:
 
 def known(table: Table | Any, view: View) -> ColumnElement[bool]:
     """Rows the view knows: the current ones, or those known at its `known_at`."""
-    if view.known_at is None:
-        return table.c.known_to.is_(None)
-    return known_at(table, view.known_at)
+    return known_now(table) if view.known_at is None else known_at(table, view.known_at)
 
 
-def known_at(table: Table | Any, moment: datetime) -> ColumnElement[bool]:
+def known_now(table: Table | Any) -> ColumnElement[bool]:
+    """The current rows."""
+    return table.c.known_to.is_(None)
+
+
+def known_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """Rows known at `moment`: known_from ≤ moment < known_to."""
     return and_(table.c.known_from <= moment, or_(table.c.known_to.is_(None), table.c.known_to > moment))
 
@@ -134,9 +137,15 @@ def history(vt: VersionedTable, where: ColumnElement[bool], view: View) -> Query
     return statement.order_by(vt.table.c.version.desc())
 
 
-def current(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
+async def lock_current(connection: Executor, vt: VersionedTable, where: ColumnElement[bool]) -> Sequence[Row]:
     """The current rows, locked until the transaction ends."""
-    return select(vt.table).where(where, vt.table.c.known_to.is_(None)).with_for_update()
+    statement = select(vt.table).where(where, vt.table.c.known_to.is_(None))
+    while True:
+        if rows := (await connection.execute(statement.with_for_update())).mappings().all():
+            return rows
+        # No row, or one that another writer replaced while we waited: a new statement sees its successor.
+        if (await connection.execute(statement.limit(1))).first() is None:
+            return []
 
 
 def changes(vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, later: datetime) -> Query:

@@ -7,6 +7,7 @@ from sqlalchemy import Column, MetaData, String, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
 from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
+from memground.postgres.crash import witness_table
 from memground.postgres.queue import jobs_table
 from memground.postgres.versioned import VersionedTable
 from neuromem.models import conversation, document, emotion, graph, kv, memory
@@ -32,6 +33,7 @@ class Tables:
     emotion_profiles: VersionedTable
     jobs: Table
     meta: Table
+    crash_witness: Table
     memory_vectors: VectorArm
     memory_words: KeywordArm
     message_vectors: VectorArm
@@ -64,6 +66,7 @@ def build_tables(dims: int, schema: str, keyword_engine: KeywordEngine) -> Table
         meta=Table(
             "meta", metadata, Column("key", String(50), primary_key=True), Column("value", JSONB, nullable=False)
         ),
+        crash_witness=witness_table(metadata),
         memory_vectors=memory_vectors,
         memory_words=memory_words,
         message_vectors=message_vectors,

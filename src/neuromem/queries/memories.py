@@ -11,6 +11,7 @@ from sqlalchemy import (
     DateTime,
     Float,
     String,
+    TableValuedAlias,
     and_,
     any_,
     bindparam,
@@ -29,7 +30,7 @@ from memground.filters import Filter
 from memground.fusion import RRF_K
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
-from memground.postgres.versioned import known, valid
+from memground.postgres.versioned import known, known_now, valid
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import memory_columns
@@ -126,14 +127,7 @@ def scored(
     vec = select(
         near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
     ).subquery("vec")
-    kw = (
-        func.unnest(
-            bindparam("keyword_ids", [row[0] for row in keyword], type_=ARRAY(UUID), unique=True),
-            bindparam("keyword_scores", [row[1] for row in keyword], type_=ARRAY(Float), unique=True),
-        )
-        .table_valued("id", "score", with_ordinality="rank", name="kw")
-        .render_derived()
-    )
+    kw = _listed(keyword)
     both = (
         select(
             func.coalesce(vec.c.id, kw.c.id).label("id"),
@@ -166,6 +160,13 @@ def scored(
         .where(or_(ranked.c.place <= limit, ranked.c.vector_rank == 1, ranked.c.keyword_rank == 1))
         .order_by(ranked.c.place)
     )
+
+
+def _listed(keyword: Sequence[tuple[uuid.UUID, float]]) -> TableValuedAlias:
+    """(id, score, rank) of what the keyword arm found, as a table."""
+    ids = bindparam("keyword_ids", [row[0] for row in keyword], type_=ARRAY(UUID), unique=True)
+    scores = bindparam("keyword_scores", [row[1] for row in keyword], type_=ARRAY(Float), unique=True)
+    return func.unnest(ids, scores).table_valued("id", "score", with_ordinality="rank", name="kw").render_derived()
 
 
 def factors(
@@ -224,11 +225,11 @@ def born_with_memory(tables: Tables) -> ColumnElement[bool]:
     """Current links that were recorded together with a memory that is current: they last as long as it does."""
     link, memory = tables.memory_sources.table, tables.embeddings.table
     return and_(
-        link.c.known_to.is_(None),
+        known_now(link),
         exists().where(
             memory.c.user_id == link.c.user_id,
             memory.c.memory_id == link.c.derived_id,
-            memory.c.known_to.is_(None),
+            known_now(memory),
             memory.c.created_at == link.c.created_at,
         ),
     )

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from memground.filters import Filter
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
-from memground.postgres.versioned import known
+from memground.postgres.versioned import known, known_at, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import message_columns
@@ -111,7 +111,7 @@ def in_session(
 def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int) -> Query:
     """Current messages nothing was extracted from yet, oldest first."""
     table = tables.conversations.table
-    statement = select(table).where(table.c.user_id == user_id, table.c.known_to.is_(None), ~table.c.extracted)
+    statement = select(table).where(table.c.user_id == user_id, known_now(table), ~table.c.extracted)
     if session_id is not None:
         statement = statement.where(table.c.session_id == session_id)
     return statement.order_by(table.c.version, table.c.seq).limit(limit)
@@ -165,8 +165,7 @@ def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
             earlier.c.user_id == first.c.user_id,
             earlier.c.session_id == first.c.session_id,
             earlier.c.seq < first.c.seq,
-            earlier.c.known_from <= first.c.known_from,
-            (earlier.c.known_to.is_(None)) | (earlier.c.known_to > first.c.known_from),
+            known_at(earlier, first.c.known_from),
         )
         .order_by(earlier.c.seq.desc())
         .limit(CONTEXT_TURNS)
@@ -198,8 +197,8 @@ def versions(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
 def unembedded(tables: Tables, user_id: str) -> Query:
     """Current messages without a current vector."""
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
-    has = exists().where(vectors.c.message_id == table.c.message_id, vectors.c.known_to.is_(None))
-    return select(table.c.message_id).where(table.c.user_id == user_id, table.c.known_to.is_(None), ~has)
+    has = exists().where(vectors.c.message_id == table.c.message_id, known_now(vectors))
+    return select(table.c.message_id).where(table.c.user_id == user_id, known_now(table), ~has)
 
 
 def _said(c: Any) -> ColumnElement[str]:

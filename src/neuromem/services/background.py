@@ -81,6 +81,7 @@ class BackgroundWorker:
             raise
         finally:
             keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)  # it may be in the middle of a statement
         _log.info("jobs worked off: %d", len(lease.jobs))
         return len(lease.jobs)
 

@@ -13,7 +13,7 @@ from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
 from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
-from memground.postgres.versioned import new_row
+from memground.postgres.versioned import known_now, new_row
 from memground.text import check_text, question_share, show
 from memground.view import KNOWN_SINCE, View
 from neuromem import checks
@@ -161,7 +161,7 @@ class ConversationService:
         statement = select(table).where(
             table.c.user_id == user_id,
             table.c.session_id == session_id,
-            table.c.known_to.is_(None),
+            known_now(table),
             table.c.external_id == _any_of(external_ids),
         )
         return {row["external_id"]: row for row in (await self._session.execute(statement)).mappings()}
@@ -174,7 +174,7 @@ class ConversationService:
             .where(
                 table.c.user_id == user_id,
                 table.c.session_id == session_id,
-                table.c.known_to.is_not(None),
+                ~known_now(table),
                 table.c.external_id == _any_of(external_ids),
             )
             .group_by(table.c.external_id)

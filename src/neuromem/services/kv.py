@@ -78,20 +78,17 @@ class KVService:
         _names(namespace, scope_id)
         named = queries.named(self._session.tables, namespace, scope_id, checks.name(key, "key"))
         stamp = self._session.stamp(origin)
-        row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
-        if row is None:
-            return False
-        await versioned.close_rows(self._session, self._entries, [row["id"]], stamp, where=named)
-        return True
+        found = await versioned.lock_current(self._session, self._entries, named)
+        await versioned.close_rows(self._session, self._entries, [row["id"] for row in found], stamp, where=named)
+        return bool(found)
 
     async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Row:
         table = self._entries.table
         named = queries.named(self._session.tables, namespace, scope_id, key)
         # First writers of a new key have no row to lock: they queue here, the later ones then find the row.
         await versioned.lock_name(self._session, f"{table.fullname}/{namespace}/{scope_id}/{key}")
-        row = (await self._session.execute(versioned.current(self._entries, named))).mappings().first()
-        if row is not None:
-            return await versioned.append(self._session, self._entries, row, {"value": value}, stamp, where=named)
+        if found := await versioned.lock_current(self._session, self._entries, named):
+            return await versioned.append(self._session, self._entries, found[0], {"value": value}, stamp, where=named)
         entry_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
         version, start = await versioned.next_version(self._session, self._entries, named, stamp)
         names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}

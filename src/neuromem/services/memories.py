@@ -73,7 +73,7 @@ class MemoryService:
         await versioned.close_rows(self._session, self._tables.embeddings, [row["id"]], stamp, where=owned)
         links = self._tables.memory_sources
         own = (links.table.c.user_id == user_id) & (links.table.c.derived_id == row["memory_id"])
-        current = (await self._session.execute(versioned.current(links, own))).mappings().all()
+        current = await versioned.lock_current(self._session, links, own)
         await versioned.close_rows(self._session, links, [link["id"] for link in current], stamp, where=own)
 
     async def revert(self, user_id: str, memory_id: MemoryRef, version: int, *, origin: str = DEFAULT_ORIGIN) -> Memory:
@@ -103,10 +103,9 @@ class MemoryService:
     async def locked(self, user_id: str, memory_id: MemoryRef) -> Row:
         """The current row, locked until the transaction ends; raises NotFoundError."""
         owned = queries.owned(self._tables, checks.name(user_id, "user_id"), checks.identifier(memory_id, "memory_id"))
-        row = (await self._session.execute(versioned.current(self._tables.embeddings, owned))).mappings().first()
-        if row is None:
-            raise _unknown(user_id, memory_id)
-        return row
+        if found := await versioned.lock_current(self._session, self._tables.embeddings, owned):
+            return found[0]
+        raise _unknown(user_id, memory_id)
 
     async def sources(self, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> SourcesByMemory:
         """What memories came from."""

@@ -15,6 +15,7 @@ def upgrade() -> None:
     _conversation_embeddings(schema, dims)
     _conversation_sessions(schema)
     _conversations(schema, engine)
+    _crash_witness(schema)
     _documents(schema)
     _embeddings(schema, dims, engine)
     _emotion_profiles(schema)
@@ -178,6 +179,17 @@ def _conversations(schema: str, engine: str) -> None:
         postgresql_where=sa.text("known_to IS NOT NULL AND external_id IS NOT NULL"),
     )
     op.create_index("uq_conv_version", "conversations", ["message_id", "version"], unique=True, schema=schema)
+
+
+def _crash_witness(schema: str) -> None:
+    op.create_table(
+        "crash_witness",
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        schema=schema,
+        prefixes=["UNLOGGED"],
+    )
+    witness = sa.table("crash_witness", sa.column("since"), schema=schema)
+    op.execute(sa.insert(witness).values(since=sa.func.clock_timestamp()))
 
 
 def _documents(schema: str) -> None:

@@ -1,0 +1,253 @@
+"""Names, signatures and defaults that the architecture document gives are a contract: each is held here.
+
+Where the design departs from the document, the line says how.
+"""
+
+import inspect
+from abc import ABC
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.dialects import postgresql
+
+import neuromem
+from memground.postgres.arms import KeywordEngine
+from neuromem import MemoryType, NeuroMemory, RecallResult
+from neuromem.db import Database
+from neuromem.facades import ConversationsFacade, KVFacade
+from neuromem.models import build_tables
+from neuromem.providers.embedding import (
+    EmbeddingProvider,
+    OpenAIEmbedding,
+    SentenceTransformerEmbedding,
+    SiliconFlowEmbedding,
+)
+from neuromem.services.conversations import ConversationService
+from neuromem.services.kv import KVService
+from neuromem.services.memories import MemoryService
+from neuromem.services.recall import RecallService
+from neuromem.services.search import SearchService
+
+# Table: {column: (type, NOT NULL, default)}. The document writes no NOT NULL for columns that are filled anyway.
+TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
+    "embeddings": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "content": ("TEXT", True, None),
+        "embedding": ("VECTOR(1024)", False, None),
+        "memory_type": ("VARCHAR(50)", True, "general"),
+        "metadata_": ("JSONB", True, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+    },
+    "key_values": {
+        "id": ("UUID", True, None),
+        "namespace": ("VARCHAR(255)", True, None),
+        "scope_id": ("VARCHAR(255)", True, None),
+        "key": ("VARCHAR(255)", True, None),
+        "value": ("JSONB", True, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+    },
+    "conversations": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "session_id": ("VARCHAR(255)", True, None),
+        "role": ("VARCHAR(50)", True, None),
+        "content": ("TEXT", True, None),
+        "extracted": ("BOOLEAN", True, "false"),
+        "metadata_": ("JSONB", True, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+    },
+    "conversation_sessions": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "session_id": ("VARCHAR(255)", True, None),
+        "message_count": ("INTEGER", True, "0"),
+        "last_message_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+    },
+    "documents": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "filename": ("VARCHAR(500)", True, None),
+        "file_type": ("VARCHAR(50)", False, None),
+        "mime_type": ("VARCHAR(100)", False, None),
+        "file_size": ("INTEGER", False, None),
+        "object_key": ("VARCHAR(500)", False, None),
+        "extracted_text": ("TEXT", False, None),
+        "embedding_id": ("UUID", False, None),  # names the logical id of a memory, so it is no foreign key
+        "category": ("VARCHAR(100)", True, "general"),
+        "tags": ("JSONB", False, None),
+        "metadata_": ("JSONB", True, None),
+        "source_type": ("VARCHAR(50)", False, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+    },
+    "graph_nodes": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "node_type": ("VARCHAR(100)", True, None),
+        "node_id": ("VARCHAR(255)", True, None),
+        "properties": ("JSONB", True, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+    },
+    "graph_edges": {
+        "id": ("UUID", True, None),
+        "user_id": ("VARCHAR(255)", True, None),
+        "source_type": ("VARCHAR(100)", True, None),
+        "source_id": ("VARCHAR(255)", True, None),
+        "edge_type": ("VARCHAR(100)", True, None),
+        "target_type": ("VARCHAR(100)", True, None),
+        "target_id": ("VARCHAR(255)", True, None),
+        "properties": ("JSONB", True, None),
+        "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
+        "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
+    },
+    # Named in sections 7 and 10, without columns beyond these.
+    "conversation_embeddings": {"embedding": ("VECTOR(1024)", True, None)},
+    "emotion_profiles": {
+        "latest_state": ("TEXT", False, None),
+        "valence_avg": ("FLOAT", False, None),
+        "dominant_emotions": ("JSONB", False, None),
+    },
+}
+
+TAKES: dict[Callable[..., Any], str] = {
+    NeuroMemory.__init__: "database_url embedding",
+    NeuroMemory.ingest: "user_id role content",
+    NeuroMemory.recall: "user_id query",
+    KVFacade.set: "namespace scope_id key value",
+    KVService.set: "namespace scope_id key value",
+    KVService.__init__: "session",
+    SearchService.__init__: "session embedding",
+    ConversationService.__init__: "session",
+    MemoryService.__init__: "session",
+    Database.__init__: "url",  # and by name what an opened database knows: dims and model_id
+    EmbeddingProvider.embed: "text",
+    EmbeddingProvider.embed_batch: "texts",
+}
+
+METHODS: dict[type, str] = {
+    NeuroMemory: "add_memory search ingest recall",
+    KVFacade: "set get list delete batch_set",
+    ConversationsFacade: "ingest",
+    KVService: "set get list delete batch_set",
+    SearchService: "scored_search",
+    RecallService: "_fetch_vector_memories _fetch_user_profile _search_conversations",
+    Database: "session init close",
+    EmbeddingProvider: "embed embed_batch",
+}
+
+METADATA = build_tables(1024, "neuromem", KeywordEngine.BM25).metadata
+
+
+def positional(function: Callable[..., Any]) -> list[str]:
+    """The parameters a caller may give by place, without self."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+
+
+def test_the_class_goes_by_both_names() -> None:
+    assert neuromem.neuromem is neuromem.NeuroMemory
+    defaults = inspect.signature(NeuroMemory).parameters
+    assert defaults["database_url"].default is None  # the embedded PostgreSQL
+    assert defaults["pool_size"].default == 10
+
+
+@pytest.mark.parametrize("function", TAKES, ids=lambda function: function.__qualname__)
+def test_parameters_come_in_the_seed_s_order(function: Callable[..., Any]) -> None:
+    expected = TAKES[function].split()
+    assert positional(function)[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("cls", METHODS, ids=lambda cls: cls.__name__)
+def test_methods_have_the_seed_s_names(cls: type) -> None:
+    for name in METHODS[cls].split():
+        assert callable(getattr(cls, name)), name
+
+
+def test_a_mind_has_the_seed_s_rooms() -> None:
+    mind = NeuroMemory("postgresql://localhost/x", OpenAIEmbedding(api_key="k"))
+    assert type(mind.kv) is KVFacade
+    assert type(mind.conversations) is ConversationsFacade
+    assert type(mind._db) is Database
+    assert isinstance(mind._embedding, OpenAIEmbedding)
+    assert inspect.signature(Database).parameters["pool_size"].default == 10
+    assert isinstance(Database.engine, property)
+
+
+def test_recall_answers_in_the_seed_s_parts() -> None:
+    parts = {"vector_results", "graph_results", "graph_context", "user_profile", "merged"}
+    assert parts <= RecallResult.__dataclass_fields__.keys()
+    assert inspect.signature(NeuroMemory.recall).parameters["query_embedding"].default is None
+
+
+def test_memory_types() -> None:
+    assert {"general", "fact", "episodic", "insight"} <= set(MemoryType)
+    assert inspect.signature(NeuroMemory.add_memory).parameters["memory_type"].default == "general"
+
+
+def test_an_embedding_provider_needs_dims_and_embed() -> None:
+    assert issubclass(EmbeddingProvider, ABC)
+    assert EmbeddingProvider.__abstractmethods__ == {"dims", "embed"}
+    assert isinstance(EmbeddingProvider.dims, property)
+    assert inspect.signature(EmbeddingProvider.embed).return_annotation == list[float]
+    assert inspect.signature(EmbeddingProvider.embed_batch).return_annotation == list[list[float]]
+
+
+def test_built_in_providers_and_their_models() -> None:
+    assert issubclass(SentenceTransformerEmbedding, EmbeddingProvider)
+    for cls, model, dims in (
+        (SiliconFlowEmbedding, "BAAI/bge-m3", 1024),
+        (OpenAIEmbedding, "text-embedding-3-small", 1536),
+    ):
+        provider = cls(api_key="k")
+        assert (provider.model_id, provider.dims) == (model, dims)
+
+
+async def test_a_provider_of_one_s_own_as_the_seed_writes_it() -> None:
+    class MyEmbedding(EmbeddingProvider):
+        @property
+        def dims(self) -> int:
+            return 768
+
+        async def embed(self, text: str) -> list[float]:
+            return [float(len(text))] * 768
+
+    provider = MyEmbedding()
+    assert await provider.embed_batch(["a", "bc"]) == [[1.0] * 768, [2.0] * 768]
+    NeuroMemory(database_url="postgresql://localhost/x", embedding=provider)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_tables_have_the_seed_s_columns(name: str) -> None:
+    table = METADATA.tables[f"neuromem.{name}"]
+    assert [column.name for column in table.primary_key] == ["id"]
+    for column, expected in TABLES[name].items():
+        found = table.c[column]
+        default = None if found.server_default is None or found.computed is not None else str(found.server_default.arg)
+        assert (found.type.compile(postgresql.dialect()), not found.nullable, default) == expected, column
+
+
+def test_indexes_have_the_seed_s_names() -> None:
+    indexes = {index.name: index for index in METADATA.tables["neuromem.embeddings"].indexes}
+    vector = indexes["idx_emb_vector"]
+    assert [column.name for column in vector.columns] == ["embedding"]
+    options = vector.dialect_options["postgresql"]
+    assert (options["using"], options["ops"]) == ("hnsw", {"embedding": "vector_cosine_ops"})
+    assert [column.name for column in indexes["ix_emb_user"].columns] == ["user_id"]
+
+
+def test_unique_names_are_unique_among_what_is_current() -> None:
+    """The seed's UNIQUE (namespace, scope_id, key); a session's name is its user's own, not the whole database's."""
+    for table, index, columns in (
+        ("key_values", "uq_kv_name", ["namespace", "scope_id", "key"]),
+        ("conversation_sessions", "uq_session", ["user_id", "session_id"]),
+    ):
+        found = {index.name: index for index in METADATA.tables[f"neuromem.{table}"].indexes}[index]
+        assert found.unique
+        assert [column.name for column in found.columns] == columns
