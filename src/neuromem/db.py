@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from sqlalchemy.sql.base import Executable
 
@@ -204,7 +205,21 @@ class Database:
 
     async def _mend(self, engine: AsyncEngine, tables: Tables) -> None:
         """Rebuilds what a crash of the server left incomplete."""
-        if tables.keyword_engine is KeywordEngine.BM25 and (names := await mend(engine, tables.crash_witness)):
+        if tables.keyword_engine is not KeywordEngine.BM25:
+            return
+        try:
+            names = await mend(engine, tables.crash_witness)
+        except DBAPIError as error:
+            if getattr(error.orig, "sqlstate", None) != "42501":
+                raise
+            _log.warning(
+                "the server crashed since it was last used, and this login may not rebuild its keyword indexes (%s): "
+                "keyword search misses earlier rows until the owner of schema %r opens it",
+                error.orig,
+                self.schema,
+            )
+            return
+        if names:
             _log.warning("the server crashed since it was last used: rebuilt its indexes %s", ", ".join(names))
 
     async def _prepare(self, engine: AsyncEngine) -> Tables:

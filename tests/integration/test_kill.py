@@ -88,3 +88,22 @@ async def test_a_crashed_backend(caplog: pytest.LogCaptureFixture) -> None:
             assert "rebuilt its indexes idx_conv_bm25, idx_emb_bm25" in caplog.text
             await mind.ingest("anna", "user", "and on we go")
             await mind.wait_idle(timeout=30)
+
+
+async def test_a_login_that_may_not_rebuild(kill_url: str, schema: str, caplog: pytest.LogCaptureFixture) -> None:
+    """It can still work, and is told what it misses."""
+    async with NeuroMemory(kill_url, HashEmbedding(8), schema=schema):
+        owner = await asyncpg.connect(kill_url)
+        for statement in (
+            f"create role guest_{schema} login",
+            f"grant usage on schema {schema} to guest_{schema}",
+            f"grant select, insert, update on all tables in schema {schema} to guest_{schema}",
+            f"delete from {schema}.crash_witness",  # as a crash does
+        ):
+            await owner.execute(statement)
+        await owner.close()
+    guest = kill_url.replace("postgres@", f"guest_{schema}@")
+    async with NeuroMemory(guest, HashEmbedding(8), schema=schema) as mind:
+        await mind.add_memory("anna", "lives in Porto")
+        assert len(await mind.search("anna", "Porto")) == 1
+    assert "this login may not rebuild its keyword indexes (permission denied" in caplog.text

@@ -124,8 +124,8 @@ def exact_is_cheaper(where: Sequence[ColumnElement[bool]], table: Table, limit: 
     """Statement: whether to find the `limit` nearest by comparing every row that `where` admits (true or false).
 
     Comparing n rows costs n. Of a table's N rows an approximate scan passes about reach · N / n until it has collected
-    `reach`, each three times as dear, because it jumps about. So it wins above n = √(3 · reach · N). Before pgvector 0.8
-    it would stop early and lose rows, so the answer is always true.
+    `reach`, each three times as dear, because it jumps about. So it wins above n = √(3 · reach · N). Before pgvector
+    0.8 it would stop early and lose rows, so the answer is always true.
     """
     name = postgresql.dialect().identifier_preparer.format_table(table)
     size = select(func.greatest(literal_column("reltuples", Float), 0.0)).select_from(text("pg_catalog.pg_class"))
