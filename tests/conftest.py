@@ -5,11 +5,11 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-from support.embedded import short_tmp_dir
 
 from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
+from support.embedded import short_tmp_dir
 
 _numbers = itertools.count(1)
 
@@ -37,11 +37,11 @@ async def database_url(server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture(scope="session")
-async def embedding() -> AsyncIterator[LocalEmbedding]:
+def embedding() -> LocalEmbedding:
     """The real local model, loaded once."""
     provider = LocalEmbedding()
     provider.ensure_installed()
-    yield provider
+    return provider
 
 
 @pytest.fixture

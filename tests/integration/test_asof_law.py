@@ -13,7 +13,7 @@ from memground.clock import ManualClock
 from neuromem import NeuroMemory
 from neuromem.demo import locomo
 from support.embeddings import HashEmbedding
-from support.law import KINDS, START, Step, check_law, check_rollback, gathered, live, moments, plan
+from support.law import KINDS, START, Step, check_law, check_rollback, check_sound, gathered, live, moments, plan
 
 LOCOMO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "locomo-dev.json"
 
@@ -28,7 +28,7 @@ steps = st.lists(
 derandomized = settings(
     derandomize=True,
     deadline=None,
-    max_examples=7,
+    max_examples=6,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
@@ -43,6 +43,8 @@ def clock() -> ManualClock:
 async def mind(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
     async with NeuroMemory(database_url, HashEmbedding(32), schema="law", clock=clock) as mind:
         yield mind
+        await mind.wait_idle(timeout=60)
+        await check_sound(mind)
 
 
 @derandomized

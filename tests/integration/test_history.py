@@ -396,7 +396,8 @@ async def test_a_transaction_is_all_or_nothing(mind: NeuroMemory, clock: Minutes
     there = await mind.add_memory(user, "likes tea")
     await mind.kv.set("profile", user, "city", "Oslo")
     clock.later()
-    with pytest.raises(NotFoundError):
+
+    async def fail_at_the_end() -> None:
         async with mind.transaction() as tx:
             message = await tx.ingest(user, "user", "hello")
             await tx.add_memory(user, "says hello", sources=[message.message_id])
@@ -405,7 +406,10 @@ async def test_a_transaction_is_all_or_nothing(mind: NeuroMemory, clock: Minutes
             await tx.undo(user, origin="agent")
             assert await tx.kv.get("profile", user, "city", "none") == "none"  # it sees itself,
             assert await mind.kv.get("profile", user, "city") == "Oslo"  # nobody else does
-            await tx.delete_memory(user, message.message_id)  # not a memory: the error
+            await tx.delete_memory(user, message.message_id)  # not a memory
+
+    with pytest.raises(NotFoundError):
+        await fail_at_the_end()
     assert (await mind.background_status(user)).waiting == 0
     assert await mind.conversations.list_sessions(user) == []
     assert await mind.get_memory(user, there.memory_id) == there
