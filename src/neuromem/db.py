@@ -20,6 +20,7 @@ from memground.postgres.crash import mend
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
 from memground.postgres.schema import extension, migrate
+from memground.postgres.versioned import lock_name
 from memground.text import check_text
 from neuromem import checks
 from neuromem.migrations import MIGRATIONS
@@ -59,6 +60,14 @@ class Session:
 
     async def scalar(self, statement: Executable) -> Any:
         return (await self.execute(statement)).scalar()
+
+    async def hold(self, owner: str, *, alone: bool = False) -> None:
+        """Keeps an owner's rows for writing until the transaction ends: with other writers, or `alone`.
+
+        Whoever writes versioned rows does this first. Alone is who changes many at once (rollback, undo): row locks
+        would be taken in any order, and deadlock.
+        """
+        await lock_name(self, f"{self.tables.schema}/{owner}", shared=not alone)
 
     def stamp(self, origin: str) -> Stamp:
         """Time and writer of the rows an operation writes."""

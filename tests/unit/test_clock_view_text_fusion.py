@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from memground.clock import ManualClock, Stamp, SystemClock, as_utc, nanoseconds
 from memground.errors import InvalidInputError
 from memground.fusion import RRF_K, rrf, to_unit, weighted
-from memground.text import MAX_TEXT, check_json, check_text, fold, has_cjk, segment, words
+from memground.text import MAX_TEXT, check_json, check_text, fold, has_cjk, question_share, segment, telling, words
 from memground.view import View, contains
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -292,3 +292,24 @@ def test_to_unit_keeps_the_order(scores: dict[int, float]) -> None:
     assert all(0.0 <= value <= 1.0 for value in unit.values())
     best_first = sorted(scores, key=lambda key: -scores[key])
     assert all(unit[a] >= unit[b] for a, b in pairwise(best_first))
+
+
+@pytest.mark.parametrize(
+    ("query", "left"),
+    [
+        ("What does Mara do for work?", "Mara for work?"),
+        ("Where's Will going in May?", "Will going in May?"),
+        ("什么时候到杭州？", " 到杭州？"),
+        ("Who is it?", "Who is it?"),
+    ],
+)
+def test_what_only_makes_a_question_is_left_out_of_a_keyword_query(query: str, left: str) -> None:
+    assert telling(query) == left
+
+
+@pytest.mark.parametrize(
+    ("said", "share"),
+    [("Yes.", 0.0), ("How are you?", 1.0), ("Fine! And you?", 0.5), ("你好吗？我很好。", 0.5), ("…", 0.0)],
+)
+def test_the_share_of_a_text_that_asks(said: str, share: float) -> None:
+    assert question_share(said) == share

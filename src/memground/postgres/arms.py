@@ -33,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import Query
-from memground.text import has_cjk, segment
+from memground.text import has_cjk, segment, telling
 
 EXACT_ROWS = 20_000
 """Rows up to which every vector is compared, however large the table."""
@@ -206,6 +206,7 @@ class KeywordArm:
 
     def _match(self, query: str) -> tuple[ColumnElement[bool], ColumnElement[float]]:
         """The condition that a row shares a word with the query, and its score."""
+        query = telling(query)
         if self.engine is KeywordEngine.BM25:
             # Single characters count too: 车停 and 停车 are segmented differently.
             english = self._shares_word(_spaced(self.text), _ENGLISH, segment(query))

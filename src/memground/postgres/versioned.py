@@ -260,9 +260,10 @@ async def next_version(
     return row.version, row.known_from
 
 
-async def lock_name(connection: Executor, name: str) -> None:
-    """Holds a name until the transaction ends: for first writers, who have no row to lock yet."""
-    await connection.execute(select(func.pg_advisory_xact_lock(literal(advisory_key(name), BigInteger))))
+async def lock_name(connection: Executor, name: str, *, shared: bool = False) -> None:
+    """Holds a name until the transaction ends, alone or with all who share it: for what has no row to lock."""
+    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
+    await connection.execute(select(lock(literal(advisory_key(name), BigInteger))))
 
 
 async def close_rows(
@@ -295,7 +296,8 @@ async def restore(
 
     `target` yields (logical id, row id or NULL): the version row each logical row shall equal, NULL to end it.
     `where` bounds the table to the owner the caller speaks for. Rows that already equal their target stay, and so do
-    rows whose natural key another current row has taken meanwhile.
+    rows whose natural key another current row has taken meanwhile. The caller holds what it restores, by `lock_current`
+    or `lock_name`: between the plan and the change nobody else may write there.
     """
     table = vt.table
     wanted = target.subquery("target")
@@ -319,9 +321,6 @@ async def restore(
         )
         .where(source.c.id.is_distinct_from(now.c.id), _differs(vt.copied, source, now))
     )
-    # Locking first: nobody may append to these rows, or restore them too, between the plan and the change.
-    touched = or_(table.c.known_to.is_(None), table.c.id.in_(select(row_id)))
-    await connection.execute(select(table.c.id).where(where, touched).order_by(table.c.id).with_for_update())
     rows = (await connection.execute(plan)).all()
     await close_rows(connection, vt, [row.now_id for row in rows if row.now_id is not None], stamp, where=where)
     copies = [(row.source_id, row.newest, row.ended) for row in rows if row.source_id is not None]

@@ -119,10 +119,12 @@ class BackgroundWorker:
     async def _store(self, session: Session, lease: Lease, vectors: _Vectors, gone: Sequence[str]) -> None:
         """Stores vectors beside every version of their messages, for the jobs whose lease still holds.
 
-        The messages are locked before they are read: whoever ends or restores them waits, or is seen.
+        The messages are held before they are read: whoever ends or restores them waits, or is seen.
         """
         tables = session.tables
         ids = sorted(vectors)
+        for owner in sorted({job.owner for job in lease.jobs}):
+            await session.hold(owner)
         await session.execute(queries.lock_messages(tables, ids))
         held = await self._queue.finish(session, lease, [*map(str, ids), *gone])
         kept = [key for key in ids if str(key) in held]

@@ -51,6 +51,7 @@ class ConversationService:
         if not drafts:
             return []
         named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
+        await self._session.hold(user_id)
         known: dict[str, Row] = {}
         left: dict[str, datetime] = {}
         if named:

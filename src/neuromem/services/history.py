@@ -71,6 +71,7 @@ class HistoryService:
         """Makes the present equal to what was known at `to_time`."""
         checks.name(user_id, "user_id")
         moment = as_utc(to_time, "to_time")
+        await self._session.hold(user_id, alone=True)
         stamp = self._session.stamp(_new_origin("rollback"))
         if moment > stamp.at:
             raise InvalidInputError(f"to_time={moment.isoformat()} lies in the future; pass a moment that has been")
@@ -95,6 +96,7 @@ class HistoryService:
                 where = and_(where, ~born_with_memory(self._tables))
             return versioned.state_without(vt, where, origin=origin, recorded_since=since)
 
+        await self._session.hold(user_id, alone=True)
         return await self._reverse(user_id, self._session.stamp(_new_origin("undo")), without)
 
     async def diff(self, user_id: str, t1: datetime, t2: datetime, view: View) -> Diff:

@@ -46,6 +46,7 @@ class KVService:
         checked = {checks.name(key, "key"): check_json(value, f"value of {key!r}") for key, value in values.items()}
         stamp = self._session.stamp(origin)
         stored: dict[str, KeyValue] = {}
+        await self._session.hold(scope_id)
         # In key order, so that two writers of the same keys wait for instead of block each other.
         for key in sorted(checked):
             row = await self._put(namespace, scope_id, key, checked[key], stamp)
@@ -78,6 +79,7 @@ class KVService:
         _names(namespace, scope_id)
         named = queries.named(self._session.tables, namespace, scope_id, checks.name(key, "key"))
         stamp = self._session.stamp(origin)
+        await self._session.hold(scope_id)
         found = await versioned.lock_current(self._session, self._entries, named)
         await versioned.close_rows(self._session, self._entries, [row["id"] for row in found], stamp, where=named)
         return bool(found)

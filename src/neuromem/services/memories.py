@@ -83,6 +83,7 @@ class MemoryService:
         vt = self._tables.embeddings
         owned = queries.owned(self._tables, checks.name(user_id, "user_id"), key)
         target = select(vt.key_column, vt.table.c.id).where(owned, vt.table.c.version == version)
+        await self._session.hold(user_id, alone=True)
         wanted = (
             await self._session.execute(select(vt.table.c.known_from).where(owned, vt.table.c.version == version))
         ).first()
@@ -103,6 +104,7 @@ class MemoryService:
     async def locked(self, user_id: str, memory_id: MemoryRef) -> Row:
         """The current row, locked until the transaction ends; raises NotFoundError."""
         owned = queries.owned(self._tables, checks.name(user_id, "user_id"), checks.identifier(memory_id, "memory_id"))
+        await self._session.hold(user_id)
         if found := await versioned.lock_current(self._session, self._tables.embeddings, owned):
             return found[0]
         raise _unknown(user_id, memory_id)

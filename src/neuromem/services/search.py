@@ -61,6 +61,7 @@ class SearchService:
         vectors = await self.embed([row["content"] for row in new])
         for row, vector in zip(new, vectors, strict=True):
             row["embedding"] = vector
+        await self._session.hold(user_id)
         service = MemoryService(self._session)
         since = await service.sources_known_since(user_id, links)
         for row in new:
