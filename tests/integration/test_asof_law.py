@@ -13,7 +13,8 @@ from memground.clock import ManualClock
 from neuromem import NeuroMemory
 from neuromem.demo import locomo
 from support.embeddings import HashEmbedding
-from support.law import KINDS, START, Step, check_law, check_rollback, check_sound, gathered, live, moments, plan
+from support.law import KINDS, START, Step, check_law, check_rollback, gathered, live, moments, plan
+from support.sound import check_sound
 
 LOCOMO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "locomo-dev.json"
 
@@ -85,7 +86,7 @@ async def test_a_dialogue_can_be_travelled_turn_by_turn(mind: NeuroMemory, clock
         said = {t.external_id: s for s, t in turns[: number + 1]}
         then = mind.as_of(turn.timestamp)
         question = turns[(number + 1) % len(turns)][1].content
-        found = await then.recall(user, question, limit=1_000)
+        found = await mind.recall(user, question, limit=1_000, as_of=turn.timestamp)
         recalled = {hit.message.external_id for hit in found.conversation_results}
         assert recalled <= said.keys(), "a leak"
         assert len(recalled) >= min(len(said), 200), "a miss"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from memground.clock import ManualClock
-from neuromem import Diff, InvalidInputError, MessageHit, NeuroMemory, NewMessage, NotFoundError, Source
+from neuromem import ConflictError, Diff, InvalidInputError, MessageHit, NeuroMemory, NewMessage, NotFoundError, Source
 from support.embeddings import HashEmbedding
 
 
@@ -421,3 +421,18 @@ async def test_a_transaction_is_all_or_nothing(mind: NeuroMemory, clock: Minutes
         await tx.add_memory(user, "says hello", sources=[message.message_id])
     assert await contents(mind, user) == {"likes tea", "says hello"}
     assert set(await said(mind, user, "hello")) == {"hello"}
+
+
+async def test_transactions_that_wait_for_each_other_end_with_a_conflict(mind: NeuroMemory, user: str) -> None:
+    both_have_written = asyncio.Barrier(2)
+
+    async def write_and_take_back(origin: str) -> None:
+        async with mind.transaction() as tx:
+            await tx.add_memory(user, f"by {origin}", origin=origin)
+            await both_have_written.wait()
+            await tx.undo(user, origin="nobody")  # wants the user's memory to itself, which the other has, too
+
+    done = await asyncio.gather(write_and_take_back("ann"), write_and_take_back("bob"), return_exceptions=True)
+    (error,) = (result for result in done if result is not None)
+    assert isinstance(error, ConflictError)
+    assert len(await contents(mind, user)) == 1

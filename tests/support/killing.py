@@ -147,8 +147,9 @@ async def live(place: Place, seed: int) -> None:
         async with place.mind() as mind:
             await ingest(mind, place, random.Random(seed), 60, acknowledge)
             os.write(1, b"done\n")
-            await mind.wait_idle()
-            await asyncio.sleep(3_600)
+            while True:  # until it is killed, or the server is
+                await mind.wait_idle()
+                await asyncio.sleep(0.02)
     except UnavailableError:
         os.write(1, b"unavailable\n")
 

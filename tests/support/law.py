@@ -19,11 +19,8 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import text as sql
-
 from memground.clock import ManualClock
 from memground.errors import InvalidInputError, NotFoundError
-from memground.postgres.versioned import VersionedTable
 from memground.text import fold
 from neuromem import F, NeuroMemory, NewMessage
 from neuromem.types import Source, Value
@@ -515,36 +512,3 @@ def _hits(hits: Sequence[Any], names: Mapping[str, str], exact: bool) -> Any:
         scores = [why.vector_score, why.parts["recency"], *([hit.score] if exact else [])]
         shown.append((name, thing.content, why.keyword_rank is not None, [s and round(s, 6) for s in scores]))
     return _unordered(shown)
-
-
-# ---------------------------------------------------------------- the tables underneath
-
-_UNSOUND = """
-    SELECT {key} FROM (
-        SELECT {key}, known_from, known_to, lead(known_from) OVER (PARTITION BY {key} ORDER BY version) AS next_from
-        FROM {table}
-    ) AS rows
-    WHERE known_to < known_from OR next_from < coalesce(known_to, 'infinity')
-"""
-_TWICE = """
-    SELECT a.external_id FROM {schema}.conversations a
-    JOIN {schema}.conversations b USING (user_id, session_id, external_id)
-    WHERE a.id <> b.id AND a.known_from < coalesce(b.known_to, 'infinity') AND a.known_to > b.known_from
-"""
-_WITHOUT_VECTOR = """
-    SELECT message_id FROM {schema}.conversations m
-    FULL JOIN {schema}.conversation_embeddings v USING (message_id, version)
-    WHERE (m.known_from, m.known_to) IS DISTINCT FROM (v.known_from, v.known_to)
-"""
-
-
-async def check_sound(mind: NeuroMemory) -> None:
-    """No moment knows two states of a thing, nor an external id twice; every version of a message has its vector."""
-    tables, schema = mind._db.tables, mind._db.schema
-    statements = {"twice": _TWICE.format(schema=schema), "without vector": _WITHOUT_VECTOR.format(schema=schema)}
-    for vt in (value for value in vars(tables).values() if isinstance(value, VersionedTable)):
-        statements[f"overlapping {vt.table.name}"] = _UNSOUND.format(key=vt.key, table=vt.table.fullname)
-    async with mind._db.read() as session:
-        for what, statement in statements.items():
-            found = (await session.execute(sql(statement))).all()
-            assert not found, f"{what}: {len(found)} rows, such as {found[0]}"

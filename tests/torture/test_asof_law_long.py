@@ -17,7 +17,6 @@ from support.law import (
     answers,
     check_law,
     check_rollback,
-    check_sound,
     differences,
     live,
     moments,
@@ -25,6 +24,7 @@ from support.law import (
     random_steps,
     text,
 )
+from support.sound import check_sound
 
 pytestmark = pytest.mark.torture
 

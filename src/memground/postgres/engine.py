@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
-from memground.errors import ConfigurationError, UnavailableError
+from memground.errors import ConfigurationError, ConflictError, UnavailableError
 from memground.text import show
 
 type Query = Select[*tuple[Any, ...]]
@@ -35,6 +35,7 @@ class Executor(Protocol):
 
 
 _SCHEMES = ("postgres", "postgresql")
+_DEADLOCK = "40P01"
 
 
 def check_url(url: str) -> str:
@@ -107,7 +108,7 @@ def _naming_failures(url: str) -> Generator[None]:
 
 @asynccontextmanager
 async def reporting(url: str) -> AsyncGenerator[None]:
-    """Turns the driver's ways of saying "the server is not there" into UnavailableError."""
+    """Turns the driver's ways of saying "the server is not there" into UnavailableError, a deadlock into a conflict."""
     try:
         yield
     except (OSError, PoolTimeoutError) as error:
@@ -115,6 +116,10 @@ async def reporting(url: str) -> AsyncGenerator[None]:
     except DBAPIError as error:
         if lost_connection(error):
             raise UnavailableError(_unavailable(url, error.orig or error)) from error
+        if getattr(error.orig, "sqlstate", None) == _DEADLOCK:
+            raise ConflictError(
+                "this transaction and another waited for each other; this one was rolled back, run it again"
+            ) from error
         raise
 
 
