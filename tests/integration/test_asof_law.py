@@ -29,7 +29,7 @@ steps = st.lists(
 derandomized = settings(
     derandomize=True,
     deadline=None,
-    max_examples=6,
+    max_examples=5,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )
