@@ -45,9 +45,8 @@ async def sample(nm: NeuroMemory) -> None:
     await _what_changed(nm, history.user, WHAT_CHANGED_SINCE)
 
 
-async def dialogues(nm: NeuroMemory, path: Path) -> None:
-    """Imports a LoCoMo file and asks some questions of each dialogue; ● marks turns the file names as evidence."""
-    found = locomo.read(path)
+async def dialogues(nm: NeuroMemory, found: list[locomo.Dialogue]) -> None:
+    """Imports LoCoMo dialogues and asks some questions of each; ● marks turns the file names as evidence."""
     with _progress() as bars:
         bar = bars.add_task("importing", total=sum(map(len, found)))
         for dialogue in found:
@@ -139,10 +138,11 @@ def _progress() -> Progress:
 
 
 async def run(arguments: argparse.Namespace) -> None:
+    found = None if arguments.file is None else locomo.read(arguments.file)
     begun = time.perf_counter()
     async with NeuroMemory(arguments.database_url, schema="neuromem_demo") as nm:
         console.print(f"[dim]PostgreSQL and the local model are ready in {time.perf_counter() - begun:.1f} s[/]")
-        await (sample(nm) if arguments.file is None else dialogues(nm, arguments.file))
+        await (sample(nm) if found is None else dialogues(nm, found))
 
 
 def main() -> int:
