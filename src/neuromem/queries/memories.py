@@ -208,7 +208,7 @@ def _fused(profile: RankingProfile, vec: Any, kw: Any, tops: tuple[float, float]
 
 
 def sources_of(tables: Tables, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(derived_id, source_kind, source_id, span) of memories, in the order recorded."""
+    """(derived_id, source_kind, source_id, span) of memories; those written together come in no particular order."""
     table = tables.memory_sources.table
     return (
         select(table.c.derived_id, table.c.source_kind, table.c.source_id, table.c.span)
