@@ -106,7 +106,8 @@ class Lease:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """`waiting` jobs (claimed ones included), `failed` ones that need a person, since when the oldest waits."""
+    """`waiting` jobs (claimed ones included), `failed` ones that need a person, since when the oldest waits, and one of
+    the errors met."""
 
     waiting: int
     failed: int
