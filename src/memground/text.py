@@ -96,11 +96,6 @@ def _bare(word: str) -> str:
     return re.sub(r"['’](s|re|d|ll|ve|m)$", "", fold(word).strip(".,;:!?()[]\"'…"))
 
 
-def words(text: str) -> list[str]:
-    """Lower-case words; every CJK character is one."""
-    return [w for w in _WORD.findall(segment(fold(text))) if w]
-
-
 _JSON_DEPTH = 32
 _JSON_SIZE = 1_000_000
 

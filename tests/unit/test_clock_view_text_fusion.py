@@ -2,7 +2,6 @@
 
 from datetime import UTC, date, datetime, timedelta, timezone
 from enum import Enum, IntEnum
-from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -11,8 +10,8 @@ from hypothesis import strategies as st
 
 from memground.clock import ManualClock, Stamp, SystemClock, as_utc, nanoseconds
 from memground.errors import InvalidInputError
-from memground.fusion import RRF_K, rrf, to_unit, weighted
-from memground.text import MAX_TEXT, check_json, check_text, fold, has_cjk, question_share, segment, telling, words
+from memground.fusion import RRF_K, rrf
+from memground.text import MAX_TEXT, check_json, check_text, fold, has_cjk, question_share, segment, telling
 from memground.view import View, contains
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -228,33 +227,10 @@ def test_fold(text: str, expected: str) -> None:
     assert fold(text) == expected
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("What about ZX-9917?", ["what", "about", "zx", "9917"]),
-        ("订单8841怎么样了", ["订", "单", "8841", "怎", "么", "样", "了"]),
-        ("カタ한글", ["カ", "タ", "한", "글"]),
-        ("snake_case don't", ["snake", "case", "don", "t"]),
-        ("naïve café", ["naïve", "café"]),
-        ("!?… \"'() & | <->", []),
-        ("🙂👍", []),
-    ],
-)
-def test_words(text: str, expected: list[str]) -> None:
-    assert words(text) == expected
-
-
 def test_segment() -> None:
     assert segment("在Porto的猫").split() == ["在", "Porto", "的", "猫"]
     assert segment("plain text") == "plain text"
     assert [has_cjk(text) for text in ("订单", "한", "か", "𠀀", "Porto é 🙂", "")] == [True] * 4 + [False] * 2
-
-
-@given(st.text())
-def test_words_are_words(text: str) -> None:
-    for word in words(text):
-        assert word == "".join(word.split())
-        assert not set(word) & set("'\"&|!():*<>\\_-")
 
 
 # ---------------------------------------------------------------- fusion
@@ -272,26 +248,6 @@ def test_rrf_literally() -> None:
     assert scores["a"] == pytest.approx(0.03252247488101534, abs=1e-15)
     assert rrf([["a"], ["a"]], k=1) == {"a": 1.0}
     assert rrf([]) == rrf([[], []]) == {}
-
-
-def test_weighted_literally() -> None:
-    assert weighted([(0.25, {"a": 1.0, "b": 0.5}), (0.75, {"b": 1.0})]) == {"a": 0.25, "b": 0.875}
-    assert weighted([]) == {}
-
-
-def test_to_unit_literally() -> None:
-    assert to_unit({"a": 4.0, "b": 1.0, "c": 0.0, "d": -2.0}) == {"a": 1.0, "b": 0.25, "c": 0.0, "d": 0.0}
-    assert to_unit({"a": -1.0, "b": 0.0}) == {"a": 0.0, "b": 0.0}
-    assert to_unit({}) == {}
-
-
-@given(st.dictionaries(st.integers(), st.floats(-1e6, 1e6)))
-def test_to_unit_keeps_the_order(scores: dict[int, float]) -> None:
-    unit = to_unit(scores)
-    assert unit.keys() == scores.keys()
-    assert all(0.0 <= value <= 1.0 for value in unit.values())
-    best_first = sorted(scores, key=lambda key: -scores[key])
-    assert all(unit[a] >= unit[b] for a, b in pairwise(best_first))
 
 
 @pytest.mark.parametrize(
