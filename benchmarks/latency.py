@@ -1,124 +1,226 @@
-"""How long recall and search take: `python -m benchmarks.latency [--users 10] [--memories 1000] [--no-save]`.
+"""How long recall and search take: `python -m benchmarks.latency [--sizes 10000 100000] [--data FOLDER] [--explain]`.
 
-Every user holds `memories` memories and as many messages, with texts of ordinary words and clustered synthetic vectors,
-so that loading does not measure the model. Database part: the query's vector is given. End to end: the local model
-embeds the query. Beside them, in the same run, the physical floor: one round trip, and the embedding of one query.
+A size is how many memories the database holds in all; every user also has as many messages. Most users have 1,000
+memories; from 100,000 on some have 5,000 to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded in
+bulk; with `--data FOLDER` they are kept there and loaded once.
+
+Database part: the query's vector is given. End to end: the local model embeds the query. Beside them, in the same run,
+the floors: one round trip, the embedding of one query, the bytes of the vectors that are compared.
 """
 
 import argparse
 import asyncio
-import random
+import itertools
 import time
-from collections.abc import Awaitable, Callable
-from statistics import quantiles
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-from sqlalchemy import literal, select
+from sqlalchemy import text
 
-from benchmarks.quality import drop
-from memground.embedding import LocalEmbedding
-from neuromem import NeuroMemory, NewMemory, NewMessage
+from benchmarks import loading, measuring
+from benchmarks.loading import Shape
+from benchmarks.measuring import Call
+from benchmarks.synthetic import SyntheticEmbedding, near, question
+from neuromem import NeuroMemory
+from neuromem.models import Tables
 
-QUERIES = 200
-_WORDS = (  # noqa: SIM905 - reads better than thirty quoted words
-    "river garden train ticket doctor winter coffee music brother window market letter summer holiday kitchen meeting "
-    "project museum bicycle mountain island teacher weather birthday camera painting language dinner hospital library"
-).split()
-
-
-class ClusteredEmbedding(LocalEmbedding):
-    """The local model for queries; for stored texts a random point near one of 50 centres, by the text's hash."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._centres = np.random.default_rng(1).normal(size=(50, self.dims))
-
-    async def embed_batch(self, texts: list[str]) -> list[list[float]]:
-        return [self._point(text) for text in texts]
-
-    def _point(self, text: str) -> list[float]:
-        noise = np.random.default_rng(abs(hash(text)) % 2**32)
-        vector = self._centres[noise.integers(50)] + 0.7 * noise.normal(size=self.dims)
-        return (vector / np.linalg.norm(vector)).tolist()
+BIG = {100_000: (5_000, 20_000), 1_000_000: (5_000, 20_000, 50_000, 200_000)}
+TURNS_A_SECOND = 20
+_WRITER = "latency-writer"
+_LIVE = "live"
 
 
-async def load(nm: NeuroMemory, users: int, memories: int) -> float:
-    """Fills the database; returns rows per second."""
-    begun, words = time.perf_counter(), random.Random(7)
+@dataclass(frozen=True)
+class Query:
+    """A question of a user beside something stored, with its vector."""
 
-    def text() -> str:
-        return " ".join(words.choices(_WORDS, k=14)) + f" {words.randrange(10_000)}"
-
-    for user in range(users):
-        for start in range(0, memories, 500):
-            size = min(500, memories - start)
-            await nm.add_memories(f"u{user}", [NewMemory(text()) for _ in range(size)])
-            turns = [NewMessage("user", text(), speaker="Ann") for _ in range(size)]
-            await nm.conversations.add_messages_batch(f"u{user}", turns, session_id=f"s{start // 500}")
-    await nm.wait_idle()
-    return 2 * users * memories / (time.perf_counter() - begun)
+    user: str
+    text: str
+    vector: list[float]
 
 
-async def timed(call: Callable[[int], Awaitable[object]], count: int = QUERIES) -> dict[str, float]:
-    """p50 and p95 in milliseconds over `count` calls after ten that warm up."""
-    for number in range(10):
-        await call(number)
-    taken: list[float] = []
-    for number in range(count):
-        begun = time.perf_counter()
-        await call(number)
-        taken.append((time.perf_counter() - begun) * 1000)
-    cut = quantiles(taken, n=20)
-    return {"p50": round(cut[9], 2), "p95": round(cut[18], 2)}
+def shape_of(size: int, messages: float = 1.0) -> Shape:
+    """The database of a size: with the big users of the largest entry of BIG that fits."""
+    fitting = [big for least, big in BIG.items() if size >= least]
+    return Shape(size, per_user=min(1_000, size), big=fitting[-1] if fitting else (), messages=messages)
 
 
-async def measure(nm: NeuroMemory, embedding: LocalEmbedding, users: int) -> dict[str, dict[str, float]]:
-    words = random.Random(9)
-    queries = [" ".join(words.choices(_WORDS, k=4)) for _ in range(QUERIES)]
-    vectors = [await embedding.embed_query(query) for query in queries]
-    half = nm.as_of((await nm.list_memories("u0", limit=1)).items[0].known_from)
+async def queries(nm: NeuroMemory, users: list[str], count: int) -> list[Query]:
+    """Questions beside memories and messages in turn, of the users in turn; the same for the same database."""
+    random = np.random.default_rng(3)
+    tables = nm._db.tables
+    asked: list[Query] = []
+    async with loading.connect(nm) as connection:
+        for number in range(count):
+            user = users[number % len(users)]
+            content, vector = await connection.fetchrow(_stored(tables, memory=number % 2 == 0), user, number)
+            point = near(random, vector.to_numpy())
+            asked.append(Query(user, question(random, content), point.tolist()))
+    return asked
 
-    async def round_trip(_: int) -> None:
-        async with nm._db.read() as session:  # one statement on the mind's own connection
-            await session.execute(select(literal(1)))
 
-    def user(number: int) -> str:
-        return f"u{number % users}"
+def _stored(tables: Tables, *, memory: bool) -> str:
+    if memory:
+        source, vectors = tables.embeddings.table.fullname, "s.embedding"
+        joined = ""
+    else:
+        source, vectors = tables.conversations.table.fullname, "v.embedding"
+        joined = f"join {tables.conversation_embeddings.table.fullname} v using (message_id)"
+    return (
+        f"select s.content, {vectors}::vector from {source} s {joined} where s.user_id = $1 and s.known_to is null "
+        "order by s.known_from, s.id offset ($2::int * 7919) % (select count(*) from "
+        f"{source} where user_id = $1 and known_to is null) limit 1"
+    )
 
-    calls: dict[str, Callable[[int], Awaitable[object]]] = {
-        "round trip": round_trip,
-        "embed a query": lambda n: embedding.embed_query(queries[n]),
-        "search": lambda n: nm.search(user(n), queries[n], query_embedding=vectors[n]),
-        "recall": lambda n: nm.recall(user(n), queries[n], query_embedding=vectors[n]),
-        "recall as of": lambda n: half.recall(user(n), queries[n], query_embedding=vectors[n]),
-        "recall, end to end": lambda n: nm.recall(user(n), queries[n]),
-        "ingest": lambda n: nm.ingest("writer", "user", queries[n]),
+
+def calls(nm: NeuroMemory, asked: list[Query]) -> dict[str, Call]:
+    """What is measured, by name; `n` counts the queries."""
+    half = nm.as_of(nm._context.clock.now() - loading.HALF)
+    return {
+        "search": lambda n: nm.search(asked[n].user, asked[n].text, query_embedding=asked[n].vector),
+        "recall": lambda n: nm.recall(asked[n].user, asked[n].text, query_embedding=asked[n].vector),
+        "recall as of": lambda n: half.recall(asked[n].user, asked[n].text, query_embedding=asked[n].vector),
+        "search, end to end": lambda n: nm.search(asked[n].user, asked[n].text),
+        "recall, end to end": lambda n: nm.recall(asked[n].user, asked[n].text),
     }
-    return {name: await timed(call) for name, call in calls.items()}
+
+
+@asynccontextmanager
+async def writing(nm: NeuroMemory, users: list[str], rate: float = TURNS_A_SECOND) -> AsyncIterator[list[float]]:
+    """Another task ingests `rate` turns a second, the background worker gives them vectors; takes all away at the end.
+
+    Gives the seconds each write took to be acknowledged.
+    """
+    taken: list[float] = []
+    said = nm._embedding.world.draw(  # type: ignore[attr-defined]
+        np.random.default_rng(11), np.arange(200) % 40
+    ).texts
+
+    async def write() -> None:
+        begun = time.perf_counter()
+        for number in itertools.count():
+            await asyncio.sleep(max(0.0, begun + number / rate - time.perf_counter()))
+            start = time.perf_counter()
+            content = f"{said[number % len(said)]} {number}"
+            user = users[number % len(users)]
+            await nm.ingest(user, "user", content, session_id=_LIVE, speaker="Ann", origin=_WRITER)
+            taken.append(time.perf_counter() - start)
+
+    task = asyncio.create_task(write())
+    try:
+        yield taken
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await nm.wait_idle()
+        await _forget(nm)
+
+
+async def _forget(nm: NeuroMemory) -> None:
+    tables = nm._db.tables
+    async with nm._db.engine.begin() as connection:
+        for table in (tables.conversation_embeddings.table, tables.conversations.table):
+            await connection.execute(table.delete().where(table.c.origin == _WRITER))
+        sessions = tables.conversation_sessions
+        await connection.execute(sessions.delete().where(sessions.c.session_id == _LIVE))
+    await loading.settle(nm)
+
+
+async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) -> dict[str, Any]:
+    """The figures of one database."""
+    floor = {"round trip": await measuring.round_trip(nm)}
+    small = [user for user in shape.users if user.startswith("u")]
+    groups = {f"{shape.per_user}": small} | {str(size): [f"big-{size}"] for size in shape.big}
+    settled: dict[str, Any] = {}
+    asked: dict[str, list[Query]] = {}
+    for name, users in groups.items():
+        asked[name] = await queries(nm, users, options.queries)
+        chosen = {call: run for call, run in calls(nm, asked[name]).items() if not options.only or call in options.only}
+        settled[name] = {call: await measuring.timed(run, options.queries) for call, run in chosen.items()}
+        for call in ("search", "recall", "recall as of"):
+            if call in chosen:
+                settled[name][call] |= await measuring.statements(nm, chosen[call])
+        report(name, settled[name])
+        if options.explain and "recall" in chosen:
+            for plan in await measuring.explained(nm, chosen["recall"]):
+                print(plan, "\n")
+    texts = [query.text for query in asked[str(shape.per_user)]]
+    floor["embed a query"] = await measuring.timed(lambda n: nm._embedding.embed_query(texts[n]), len(texts))
+    report("floor", floor)
+    figures: dict[str, Any] = {"floor": floor, "settled": settled}
+    if not options.no_writes:
+        figures["while writing"] = await measure_writing(nm, small, asked[str(shape.per_user)], options)
+        report(f"while {TURNS_A_SECOND} turns a second are written", figures["while writing"])
+    return figures
+
+
+async def measure_writing(
+    nm: NeuroMemory, users: list[str], asked: list[Query], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Recall and search of the users who are being written to."""
+    run = calls(nm, asked)
+    async with writing(nm, users) as acknowledged:
+        await asyncio.sleep(options.seconds / 5)
+        figures = {
+            name: await measuring.timed(run[name], len(asked), warm=False, least=options.seconds)
+            for name in ("search", "recall")
+        }
+    return figures | {"ingest": measuring.quantiles(acknowledged)}
+
+
+def report(name: str, figures: dict[str, Any]) -> None:
+    print(f"  {name}")
+    for call, value in figures.items():
+        trips = f"  {value['round_trips']:.0f} round trips, {value['waited_ms']} ms" if "round_trips" in value else ""
+        print(f"    {call:<20} p50 {value['p50']:7.2f}  p95 {value['p95']:7.2f} ms{trips}", flush=True)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="memories in all")
+    parser.add_argument("--messages", type=float, default=1.0, help="messages for each memory")
+    parser.add_argument("--queries", type=int, default=200)
+    parser.add_argument("--seconds", type=float, default=5.0, help="least time of each measurement under writes")
+    parser.add_argument("--only", nargs="+", help="some of the calls, by name")
+    parser.add_argument("--data", type=Path, help="folder of an embedded PostgreSQL to keep the data in")
+    parser.add_argument("--database-url")
+    parser.add_argument("--reload", action="store_true", help="load again what the folder holds")
+    parser.add_argument("--explain", action="store_true", help="print the plans of recall's statements")
+    parser.add_argument("--no-writes", action="store_true", help="settled only")
+    parser.add_argument("--no-save", action="store_true", help="print only")
+    return parser.parse_args()
 
 
 async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--users", type=int, default=10)
-    parser.add_argument("--memories", type=int, default=1_000, help="per user, and as many messages")
-    parser.add_argument("--database-url", default=None)
-    parser.add_argument("--no-save", action="store_true", help="print only")
-    arguments = parser.parse_args()
+    options = arguments()
     from benchmarks.results_file import save
 
-    embedding = ClusteredEmbedding()
-    schema = f"latency_{time.time_ns()}"
-    async with NeuroMemory(arguments.database_url, embedding, schema=schema) as nm:
-        rate = await load(nm, arguments.users, arguments.memories)
-        figures = await measure(nm, embedding, arguments.users)
-        await drop(nm, schema)
-    floor = figures["round trip"]["p50"]
-    print(f"{arguments.users} users × {arguments.memories} memories and messages, loaded at {rate:.0f} rows/s; ms:")
-    for name, value in figures.items():
-        print(f"  {name:<20} p50 {value['p50']:7.2f}  p95 {value['p95']:7.2f}  {value['p50'] / floor:6.1f} round trips")
-    if not arguments.no_save:
-        shape = {"users": arguments.users, "memories_per_user": arguments.memories, "rows_per_second": round(rate)}
-        print("saved:", save("latency", shape | {"milliseconds": figures}).name)
+    embedding = SyntheticEmbedding()
+    sizes: dict[str, Any] = {}
+    async with measuring.database(options.database_url, options.data) as url:
+        for size in options.sizes:
+            shape = shape_of(size, options.messages)
+            print(f"{size:,} memories: {shape.users and describe(shape)}")
+            async with NeuroMemory(url, embedding, schema=f"bench_{size}") as nm:
+                seconds = await loading.ensure(nm, shape, reload=options.reload)
+                if seconds is not None:
+                    print(f"  loaded in {seconds:.0f} s")
+                sizes[str(size)] = {"shape": asdict(shape)} | await measure(nm, shape, options)
+                if options.database_url is not None:
+                    await measuring.drop(nm)
+    if not options.no_save:
+        print("saved:", save("latency", {"milliseconds": sizes}).name)
+
+
+def describe(shape: Shape) -> str:
+    small = len(shape.users) - len(shape.big)
+    users = [f"{small} users of {shape.per_user:,}", *(f"one of {size:,}" for size in shape.big)]
+    return f"{', '.join(users)}, {shape.messages:g} messages for each"
 
 
 if __name__ == "__main__":

@@ -1,0 +1,159 @@
+"""What every benchmark needs: times and their quantiles, statements counted, a server of its own, processes of it."""
+
+import math
+import shutil
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, literal, select, text
+
+from neuromem import NeuroMemory
+
+type Call = Callable[[int], Awaitable[object]]
+type Quantiles = dict[str, float]
+
+
+def quantile(values: Sequence[float], share: float) -> float:
+    """The smallest value that at least this share of the values do not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
+
+
+def quantiles(seconds: Sequence[float]) -> Quantiles:
+    """p50 and p95 in milliseconds."""
+    return {"p50": round(quantile(seconds, 0.5) * 1000, 2), "p95": round(quantile(seconds, 0.95) * 1000, 2)}
+
+
+async def times(call: Call, count: int, *, warm: bool = True, least: float = 0.0) -> list[float]:
+    """Seconds of `count` calls; warm: after each was made once. Goes round again until `least` seconds are over."""
+    if warm:
+        for number in range(count):
+            await call(number)
+    taken: list[float] = []
+    begun = time.perf_counter()
+    while len(taken) < count or time.perf_counter() - begun < least:
+        start = time.perf_counter()
+        await call(len(taken) % count)
+        taken.append(time.perf_counter() - start)
+    return taken
+
+
+async def timed(call: Call, count: int, *, warm: bool = True, least: float = 0.0) -> Quantiles:
+    """p50 and p95 of `times`."""
+    return quantiles(await times(call, count, warm=warm, least=least))
+
+
+async def round_trip(nm: NeuroMemory, count: int = 200) -> Quantiles:
+    """The floor of everything that asks the database: one statement on an open connection of the mind's pool."""
+    async with nm._db.engine.connect() as connection:
+        return await timed(lambda _: connection.execute(select(literal(1))), count)
+
+
+@dataclass
+class Statements:
+    """What went over the connections of a mind: statements with their parameters, and seconds waited for them."""
+
+    sent: list[tuple[str, Any]] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, statement: str, parameters: Any, seconds: float) -> None:
+        self.sent.append((statement, parameters))
+        self.seconds.append(seconds)
+
+    def clear(self) -> None:
+        self.sent.clear()
+        self.seconds.clear()
+
+
+@contextmanager
+def counted(nm: NeuroMemory) -> Iterator[Statements]:
+    """Counts while the block runs: what SQLAlchemy executes, and what goes to the driver past it (begin, commit)."""
+    engine, found, listening = nm._db.engine.sync_engine, Statements(), []
+    begun: dict[int, float] = {}
+
+    def before(_c: Any, cursor: Any, *_: Any) -> None:
+        begun[id(cursor)] = time.perf_counter()
+
+    def after(_c: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        found.add(statement, parameters, time.perf_counter() - begun.pop(id(cursor)))
+
+    def log(query: Any) -> None:
+        found.add(query.query, query.args, query.elapsed)
+
+    def checkout(adapted: Any, *_: Any) -> None:
+        connection = adapted.driver_connection
+        if connection not in listening:
+            listening.append(connection)
+            connection.add_query_logger(log)
+
+    listeners = [("before_cursor_execute", before), ("after_cursor_execute", after), ("checkout", checkout)]
+    for name, listener in listeners:
+        event.listen(engine, name, listener)
+    try:
+        yield found
+    finally:
+        for name, listener in listeners:
+            event.remove(engine, name, listener)
+        for connection in listening:
+            if not connection.is_closed():
+                connection.remove_query_logger(log)
+
+
+async def statements(nm: NeuroMemory, call: Call, count: int = 20) -> dict[str, float]:
+    """Round trips of one call, and the milliseconds it waits for them: server, driver and way; medians."""
+    rounds: list[float] = []
+    waited: list[float] = []
+    with counted(nm) as found:
+        for number in range(count):
+            found.clear()
+            await call(number)
+            rounds.append(len(found.sent))
+            waited.append(sum(found.seconds))
+    return {"round_trips": quantile(rounds, 0.5), "waited_ms": round(quantile(waited, 0.5) * 1000, 2)}
+
+
+async def explained(nm: NeuroMemory, call: Call, number: int = 0) -> list[str]:
+    """The plans of a call's statements with their times and buffers, run again in one transaction."""
+    with counted(nm) as found:
+        await call(number)
+    plans: list[str] = []
+    async with nm._db.engine.connect() as connection:
+        for statement, parameters in found.sent:
+            if not statement.lstrip().lower().startswith(("select", "with")):
+                continue
+            result = await connection.exec_driver_sql(f"explain (analyze, buffers) {statement}", parameters)
+            plans.append(f"{statement}\n\n" + "\n".join(f"    {row[0]}" for row in result))
+        await connection.rollback()
+    return plans
+
+
+@asynccontextmanager
+async def database(url: str | None, data: Path | None) -> AsyncIterator[str]:
+    """The address to measure on: the one given, a kept data folder, or a server that goes when the block ends."""
+    if url is not None:
+        yield url
+        return
+    if data is not None:
+        data.mkdir(parents=True, exist_ok=True)
+        yield f"embedded://{data.resolve()}"
+        return
+    folder = Path(tempfile.mkdtemp(prefix="nmb-", dir="/tmp")).resolve()  # a short path: it holds a socket
+    folder.chmod(0o711)  # root's server runs as another account
+    try:
+        yield f"embedded://{folder / 'pg'}"
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def drop(nm: NeuroMemory) -> None:
+    """Removes a benchmark's own schema."""
+    # A benchmark cleans up after itself; users have no need of this, so there is no call for it.
+    if nm._worker is not None:
+        await nm._worker.stop()
+    async with nm._db.engine.begin() as connection:
+        await connection.execute(text(f"drop schema {nm._db.schema} cascade"))
