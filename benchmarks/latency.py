@@ -1,8 +1,8 @@
 """How long recall and search take: `python -m benchmarks.latency [--sizes 10000 100000] [--data FOLDER] [--explain]`.
 
 A size is how many memories the database holds in all; every user also has as many messages. Most users have 1,000
-memories; from 100,000 on some have 5,000 to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded in
-bulk; with `--data FOLDER` they are kept there and loaded once.
+memories; from 100,000 on some have 5,000 to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded
+in bulk; with `--data FOLDER` they are kept there and loaded once.
 
 Database part: the query's vector is given. End to end: the local model embeds the query. Beside them, in the same run,
 the floors: one round trip, the embedding of one query, the bytes of the vectors that are compared.
@@ -14,67 +14,32 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sqlalchemy import text
 
-from benchmarks import loading, measuring
+from benchmarks import loading, measuring, nearest, peer
 from benchmarks.loading import Shape
 from benchmarks.measuring import Call
-from benchmarks.synthetic import SyntheticEmbedding, near, question
+from benchmarks.questions import Query, queries
+from benchmarks.results_file import save
+from benchmarks.synthetic import SyntheticEmbedding
 from neuromem import NeuroMemory
-from neuromem.models import Tables
 
 BIG = {100_000: (5_000, 20_000), 1_000_000: (5_000, 20_000, 50_000, 200_000)}
 TURNS_A_SECOND = 20
+PEER_MEMORIES = 100_000
+"""Up to which the peer is measured too."""
 _WRITER = "latency-writer"
 _LIVE = "live"
-
-
-@dataclass(frozen=True)
-class Query:
-    """A question of a user beside something stored, with its vector."""
-
-    user: str
-    text: str
-    vector: list[float]
 
 
 def shape_of(size: int, messages: float = 1.0) -> Shape:
     """The database of a size: with the big users of the largest entry of BIG that fits."""
     fitting = [big for least, big in BIG.items() if size >= least]
     return Shape(size, per_user=min(1_000, size), big=fitting[-1] if fitting else (), messages=messages)
-
-
-async def queries(nm: NeuroMemory, users: list[str], count: int) -> list[Query]:
-    """Questions beside memories and messages in turn, of the users in turn; the same for the same database."""
-    random = np.random.default_rng(3)
-    tables = nm._db.tables
-    asked: list[Query] = []
-    async with loading.connect(nm) as connection:
-        for number in range(count):
-            user = users[number % len(users)]
-            content, vector = await connection.fetchrow(_stored(tables, memory=number % 2 == 0), user, number)
-            point = near(random, vector.to_numpy())
-            asked.append(Query(user, question(random, content), point.tolist()))
-    return asked
-
-
-def _stored(tables: Tables, *, memory: bool) -> str:
-    if memory:
-        source, vectors = tables.embeddings.table.fullname, "s.embedding"
-        joined = ""
-    else:
-        source, vectors = tables.conversations.table.fullname, "v.embedding"
-        joined = f"join {tables.conversation_embeddings.table.fullname} v using (message_id)"
-    return (
-        f"select s.content, {vectors}::vector from {source} s {joined} where s.user_id = $1 and s.known_to is null "
-        "order by s.known_from, s.id offset ($2::int * 7919) % (select count(*) from "
-        f"{source} where user_id = $1 and known_to is null) limit 1"
-    )
 
 
 def calls(nm: NeuroMemory, asked: list[Query]) -> dict[str, Call]:
@@ -144,8 +109,11 @@ async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) ->
         settled[name] = {call: await measuring.timed(run, options.queries) for call, run in chosen.items()}
         for call in ("search", "recall", "recall as of"):
             if call in chosen:
-                settled[name][call] |= await measuring.statements(nm, chosen[call])
+                settled[name][call] |= await measuring.statements(nm, chosen[call], min(20, options.queries))
         report(name, settled[name])
+        if not options.no_nearest:
+            settled[name]["found of exact"] = await measure_nearest(nm, asked[name])
+            print(f"    of the exact nearest found: {settled[name]['found of exact']}")
         if options.explain and "recall" in chosen:
             for plan in await measuring.explained(nm, chosen["recall"]):
                 print(plan, "\n")
@@ -156,7 +124,20 @@ async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) ->
     if not options.no_writes:
         figures["while writing"] = await measure_writing(nm, small, asked[str(shape.per_user)], options)
         report(f"while {TURNS_A_SECOND} turns a second are written", figures["while writing"])
+    if peer.installed() and not options.no_peer and shape.memories <= PEER_MEMORIES:
+        new = nm._embedding.world.draw(np.random.default_rng(19), np.arange(options.queries) % 400).texts  # type: ignore[attr-defined]
+        figures["peer"] = {"name": peer.NAME} | await peer.measure(nm, asked, new)
+        report_peer(figures["peer"])
     return figures
+
+
+async def measure_nearest(nm: NeuroMemory, asked: list[Query]) -> dict[str, dict[str, float]]:
+    """What the vector arm finds of the exact nearest: now and at two moments of the past."""
+    users = list(dict.fromkeys(query.user for query in asked))[:3]
+    pairs = [(query.user, query.vector) for query in asked if query.user in users][:20]
+    now = nm._context.clock.now()
+    past = [now - loading.HALF, now - loading.HALF * 1.7]
+    return {"now": await nearest.found(nm, pairs, [None]), "as of": await nearest.found(nm, pairs, past)}
 
 
 async def measure_writing(
@@ -180,8 +161,16 @@ def report(name: str, figures: dict[str, Any]) -> None:
         print(f"    {call:<20} p50 {value['p50']:7.2f}  p95 {value['p95']:7.2f} ms{trips}", flush=True)
 
 
+def report_peer(figures: dict[str, Any]) -> None:
+    print(f"  {figures['name']}, the same memories")
+    for name, value in figures.items():
+        if name != "name":
+            found = f", {value['found of exact']:.2f} of the exact ten found" if "found of exact" in value else ""
+            print(f"    {name:<22} p50 {value['p50']:7.2f}  p95 {value['p95']:7.2f} ms{found}")
+
+
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = measuring.arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="memories in all")
     parser.add_argument("--messages", type=float, default=1.0, help="messages for each memory")
     parser.add_argument("--queries", type=int, default=200)
@@ -191,15 +180,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--database-url")
     parser.add_argument("--reload", action="store_true", help="load again what the folder holds")
     parser.add_argument("--explain", action="store_true", help="print the plans of recall's statements")
+    parser.add_argument("--no-nearest", action="store_true", help="do not compare the vector arm with an exact scan")
+    parser.add_argument("--no-peer", action="store_true", help="do not measure LangGraph's store")
     parser.add_argument("--no-writes", action="store_true", help="settled only")
-    parser.add_argument("--no-save", action="store_true", help="print only")
     return parser.parse_args()
 
 
 async def main() -> None:
     options = arguments()
-    from benchmarks.results_file import save
-
     embedding = SyntheticEmbedding()
     sizes: dict[str, Any] = {}
     async with measuring.database(options.database_url, options.data) as url:
@@ -213,8 +201,7 @@ async def main() -> None:
                 sizes[str(size)] = {"shape": asdict(shape)} | await measure(nm, shape, options)
                 if options.database_url is not None:
                     await measuring.drop(nm)
-    if not options.no_save:
-        print("saved:", save("latency", {"milliseconds": sizes}).name)
+    save("latency", {"milliseconds": sizes}, options)
 
 
 def describe(shape: Shape) -> str:

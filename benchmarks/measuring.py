@@ -1,17 +1,19 @@
 """What every benchmark needs: times and their quantiles, statements counted, a server of its own, processes of it."""
 
+import argparse
 import math
 import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import event, literal, select, text
 
+from benchmarks.results_file import FOLDER
 from neuromem import NeuroMemory
 
 type Call = Callable[[int], Awaitable[object]]
@@ -130,6 +132,29 @@ async def explained(nm: NeuroMemory, call: Call, number: int = 0) -> list[str]:
             plans.append(f"{statement}\n\n" + "\n".join(f"    {row[0]}" for row in result))
         await connection.rollback()
     return plans
+
+
+def server_seconds(data: Path) -> float:
+    """Processor seconds that the embedded server of a data folder has used, all its processes together."""
+    import psutil  # only for development
+
+    pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    master = psutil.Process(pid)
+    ended = master.cpu_times()  # it also knows what its ended children used
+    total = ended.user + ended.system + ended.children_user + ended.children_system
+    for process in master.children():
+        with suppress(psutil.NoSuchProcess):
+            used = process.cpu_times()
+            total += used.user + used.system
+    return total
+
+
+def arguments(doc: str | None) -> argparse.ArgumentParser:
+    """The options every benchmark has."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--results", type=Path, default=FOLDER, help="folder for the dated result")
+    parser.add_argument("--no-save", action="store_true", help="print only")
+    return parser
 
 
 @asynccontextmanager

@@ -1,17 +1,23 @@
 """How often recall finds the turns that answer a question: `python -m benchmarks.quality FILE [--no-save]`.
 
-FILE is a LoCoMo file. Every dialogue becomes one user's conversations; every question is asked with recall(limit=20),
-with no language model. recall@k = share of a question's evidence turns among the first k of `merged`, averaged over
-questions (those without evidence are left out); MRR = mean of 1 / rank of the first evidence turn within 20.
+FILE is a LoCoMo file (Maharana et al., ACL 2024; CC BY-NC 4.0, so it is no part of this repository: read the notice that
+lies beside yours, it also says which categories the numbers name). Every dialogue becomes one user's conversations;
+every question is asked with recall(limit=20), with no language model. recall@k = share of a question's evidence turns
+among the first k of `merged`, averaged over questions (those without evidence are left out); MRR = mean of 1 / rank of
+the first evidence turn within 20.
 """
 
 import argparse
 import asyncio
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
+from benchmarks import measuring
+from benchmarks.results_file import save
 from neuromem import NeuroMemory, RankingProfile
 from neuromem.demo import locomo
 
@@ -19,7 +25,7 @@ DEPTHS = (5, 10, 20)
 type Scores = dict[str, float]
 
 
-async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str, object]:
+async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str, Any]:
     """Imports the dialogues and asks their questions."""
     begun = time.perf_counter()
     for dialogue in dialogues:
@@ -40,12 +46,17 @@ async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str
             ranking = [names.get(hit.id) for hit in result.merged]
             found.append((dialogue.name, question.category, _scores(ranking, set(question.evidence))))
     asked = time.perf_counter() - begun
+    by_dialogue = _grouped((name, scores) for name, _, scores in found)
     return {
         "questions": len(found),
         "turns": sum(map(len, dialogues)),
         "overall": _mean([scores for _, _, scores in found]),
         "by_category": _grouped((category, scores) for _, category, scores in found),
-        "by_dialogue": _grouped((name, scores) for name, _, scores in found),
+        "by_dialogue": by_dialogue,
+        "spread_over_dialogues": {
+            name: (min(scores[name] for scores in by_dialogue.values()), max(s[name] for s in by_dialogue.values()))
+            for name in next(iter(by_dialogue.values()))
+        },
         "import_seconds": round(imported, 2),
         "ms_per_question": round(1000 * asked / max(1, len(found)), 2),
     }
@@ -61,41 +72,40 @@ def _mean(scores: list[Scores]) -> Scores:
     return {name: round(fmean(s[name] for s in scores), 4) for name in scores[0]}
 
 
-def _grouped(pairs: object) -> dict[str, Scores]:
+def _grouped(pairs: Iterable[tuple[str, Scores]]) -> dict[str, Scores]:
     groups: dict[str, list[Scores]] = defaultdict(list)
-    for name, scores in pairs:  # type: ignore[attr-defined]
+    for name, scores in pairs:
         groups[name].append(scores)
     return {name: _mean(scores) for name, scores in sorted(groups.items())}
 
 
-async def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def report(figures: dict[str, Any]) -> None:
+    for name, scores in {"overall": figures["overall"], **figures["by_category"]}.items():
+        print(f"  {name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
+    for key, (least, most) in figures["spread_over_dialogues"].items():
+        print(f"  {key} by dialogue: {least:.3f} to {most:.3f}")
+    print(f"  {figures['questions']} questions, {figures['ms_per_question']} ms each with embedding")
+
+
+def options() -> argparse.Namespace:
+    parser = measuring.arguments(__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--no-save", action="store_true", help="print only")
-    parser.add_argument("--database-url", default=None)
-    arguments = parser.parse_args()
-    from benchmarks.results_file import save
-
-    schema = f"quality_{time.time_ns()}"
-    async with NeuroMemory(arguments.database_url, schema=schema, ranking=RankingProfile()) as nm:
-        figures = await measure(nm, locomo.read(arguments.file))
-        await drop(nm, schema)
-    for name, scores in {"overall": figures["overall"], **figures["by_category"]}.items():  # type: ignore[dict-item]
-        print(f"{name:<14}" + "  ".join(f"{key} {value:.3f}" for key, value in scores.items()))
-    print(f"{figures['questions']} questions, {figures['ms_per_question']} ms each with embedding")
-    if not arguments.no_save:
-        print("saved:", save("quality", figures).name)
+    parser.add_argument("--database-url", help="default: an embedded server of its own")
+    return parser.parse_args()
 
 
-async def drop(nm: NeuroMemory, schema: str) -> None:
-    """Removes the benchmark's own schema."""
-    from sqlalchemy.schema import DropSchema
-
-    # A benchmark cleans up after itself; users have no need of this, so there is no call for it.
-    if nm._worker is not None:
-        await nm._worker.stop()
-    async with nm._db.session() as session:
-        await session.execute(DropSchema(schema, cascade=True))
+async def main() -> None:
+    chosen = options()
+    dialogues = locomo.read(chosen.file)
+    async with (
+        measuring.database(chosen.database_url, None) as url,
+        NeuroMemory(url, schema=f"quality_{time.time_ns()}", ranking=RankingProfile()) as nm,
+    ):
+        figures = await measure(nm, dialogues)
+        if chosen.database_url is not None:
+            await measuring.drop(nm)
+    report(figures)
+    save("quality", figures, chosen)
 
 
 if __name__ == "__main__":

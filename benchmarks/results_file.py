@@ -1,5 +1,6 @@
 """Where results go: one dated JSON file per run."""
 
+import argparse
 import json
 import os
 import platform
@@ -10,11 +11,19 @@ from typing import Any
 FOLDER = Path(__file__).parent / "results"
 
 
-def save(name: str, figures: dict[str, Any]) -> Path:
-    """Writes `benchmarks/results/<date>-<name>.json` and returns its path."""
-    FOLDER.mkdir(exist_ok=True)
+def save(name: str, figures: dict[str, Any], options: argparse.Namespace) -> None:
+    """Writes `<date>-<name>.json` into the folder of `--results`, unless `--no-save`."""
+    if options.no_save:
+        return
+    options.results.mkdir(parents=True, exist_ok=True)
     today = datetime.now(UTC).date().isoformat()
-    path = FOLDER / f"{today}-{name}.json"
+    path = options.results / f"{today}-{name}.json"
     machine = {"cores": os.cpu_count(), "python": platform.python_version(), "system": platform.system()}
     path.write_text(json.dumps({"date": today, "benchmark": name, "machine": machine, **figures}, indent=2) + "\n")
-    return path
+    print("saved:", path.name)
+
+
+def newest(name: str, folder: Path = FOLDER) -> dict[str, Any] | None:
+    """The newest result of a benchmark, None where there is none; names begin with the date."""
+    files = sorted(folder.glob(f"????-??-??-{name}.json"))
+    return json.loads(files[-1].read_text()) if files else None
