@@ -1,7 +1,7 @@
 """How often recall finds the turns that answer a question: `python -m benchmarks.quality FILE [--no-save]`.
 
-FILE is a LoCoMo file (Maharana et al., ACL 2024; CC BY-NC 4.0, so it is no part of this repository: read the notice that
-lies beside yours, it also says which categories the numbers name). Every dialogue becomes one user's conversations;
+FILE is a LoCoMo file (Maharana et al., ACL 2024; CC BY-NC 4.0, so no part of this repository: read the notice that lies
+beside yours, it also says which categories the numbers name). Every dialogue becomes one user's conversations;
 every question is asked with recall(limit=20), with no language model. recall@k = share of a question's evidence turns
 among the first k of `merged`, averaged over questions (those without evidence are left out); MRR = mean of 1 / rank of
 the first evidence turn within 20.
