@@ -6,7 +6,8 @@ both: of the first with `as_of=` the moment, of the second today.
 
 leaks: hits of the first that were said later (must be 0). same: the share of the second's ten first hits that are
 among the first's ten. They may differ where BM25's word statistics do, which know the whole corpus: so the share is
-also given by how much of the corpus the second database held. Of all pairs of a question and a moment `--sample` are drawn.
+also given by how much of the corpus the second database held. Of all pairs of a question and a moment `--sample` are
+drawn.
 """
 
 import argparse

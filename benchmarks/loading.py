@@ -90,7 +90,7 @@ async def load(
         for user, memories in shape.users.items():
             for rows in user_rows(tables, world, user, memories, round(memories * shape.messages), seed=shape.seed):
                 for table in filled:
-                    await _copy(connection, table, rows.get(table.name, ()))
+                    await copy(connection, table, rows.get(table.name, ()))
                 done += len(rows.get("embeddings", ())) + len(rows.get("conversations", ()))
             say(f"\r  {done:,} rows, {done / (time.perf_counter() - begun):,.0f} a second", end="", flush=True)
         say()
@@ -214,7 +214,8 @@ async def connect(nm: NeuroMemory) -> AsyncIterator[asyncpg.Connection]:
         await connection.close()
 
 
-async def _copy(connection: asyncpg.Connection, table: Table, rows: Sequence[Row]) -> None:
+async def copy(connection: asyncpg.Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Rows of one table, each with the same columns; what PostgreSQL computes is left out."""
     if not rows:
         return
     columns = [column.name for column in table.c if column.computed is None and column.name in rows[0]]

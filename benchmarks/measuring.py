@@ -138,7 +138,7 @@ def server_seconds(data: Path) -> float:
     """Processor seconds that the embedded server of a data folder has used, all its processes together."""
     import psutil  # only for development
 
-    pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+    pid = int((data / "pgdata" / "postmaster.pid").read_text().splitlines()[0])
     master = psutil.Process(pid)
     ended = master.cpu_times()  # it also knows what its ended children used
     total = ended.user + ended.system + ended.children_user + ended.children_system

@@ -1,22 +1,20 @@
-"""Writes the README's table of quality from the newest committed result: `python -m benchmarks.readme`."""
+"""Writes the READMEs' tables from the newest committed results: `python -m benchmarks.readme`."""
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from benchmarks.results_file import FOLDER
+from benchmarks import targets
+from benchmarks.results_file import newest
 
-README = Path(__file__).parents[1] / "README.md"
-BEGIN, END = "<!-- quality:begin -->\n", "<!-- quality:end -->"
-
-
-def newest(name: str) -> dict[str, Any]:
-    """The newest result of a benchmark; names begin with the date."""
-    return json.loads(max(FOLDER.glob(f"*-{name}.json")).read_text())
+ROOT = Path(__file__).parents[1]
+READMES = (ROOT / "README.md", ROOT / "README.zh-CN.md")
 
 
-def table(figures: dict[str, Any]) -> str:
-    """Recall by category, as Markdown."""
+def quality() -> str:
+    """Recall by category."""
+    figures = newest("quality")
+    if figures is None:
+        return ""
     columns = ("recall@5", "recall@10", "recall@20", "mrr")
     lines = ["| | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
     for name, scores in {"all questions": figures["overall"], **figures["by_category"]}.items():
@@ -24,12 +22,34 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines) + f"\n\nMeasured on {figures['date']}, default settings.\n"
 
 
-def filled(text: str, figures: dict[str, Any]) -> str:
-    """The README with the table between its marks."""
-    before, _, rest = text.partition(BEGIN)
-    after = rest.partition(END)[2]
-    return before + BEGIN + table(figures) + END + after
+def speed() -> str:
+    """Every other figure that has been measured, beside its bound, its floor and the peer."""
+    found = {name: rows for name, rows in targets.figures().items() if name != "quality"}
+    if not found:
+        return ""
+    lines = ["| | measured | target | floor | LangGraph's store |", "|---|---|---|---|---|"]
+    for rows in found.values():
+        lines += [
+            f"| {row.name} | {row.measured}{'' if row.met else ' (missed)'} | {row.bound} | {row.floor} | {row.peer} |"
+            for row in rows
+        ]
+    dates = sorted({str((newest(name) or {})["date"]) for name in found})
+    return "\n".join(lines) + f"\n\nMeasured on {' to '.join(dict.fromkeys((dates[0], dates[-1])))}, 2 cores.\n"
+
+
+TABLES: dict[str, Callable[[], str]] = {"quality": quality, "speed": speed}
+
+
+def filled(text: str) -> str:
+    """A README with the tables it has marks for between them."""
+    for name, table in TABLES.items():
+        begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+        before, mark, rest = text.partition(begin)
+        if mark:
+            text = before + begin + table() + end + rest.partition(end)[2]
+    return text
 
 
 if __name__ == "__main__":
-    README.write_text(filled(README.read_text(), newest("quality")))
+    for readme in READMES:
+        readme.write_text(filled(readme.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,8 +1,12 @@
-"""The README's figures are those of a committed result."""
+"""The READMEs' figures are those of committed results."""
 
-from benchmarks.readme import README, filled, newest
+from pathlib import Path
+
+import pytest
+from benchmarks.readme import READMES, filled
 
 
-def test_the_quality_table_is_the_newest_result() -> None:
-    text = README.read_text()
-    assert filled(text, newest("quality")) == text, "run `python -m benchmarks.readme`"
+@pytest.mark.parametrize("readme", READMES, ids=lambda readme: readme.name)
+def test_the_tables_are_the_newest_results(readme: Path) -> None:
+    text = readme.read_text(encoding="utf-8")
+    assert filled(text) == text, "run `python -m benchmarks.readme`"
