@@ -168,7 +168,7 @@ def new_version(row: Mapping[str, Any], copied: Sequence[str], stamp: Stamp) -> 
 def session_rows(user: str, session: str, turns: Sequence[NewMessage], vectors: Floats, stamp: Stamp) -> Rows:
     """A session as `add_messages_batch` and the background work write it."""
     messages = [
-        conversations._draft(turn, stamp) | {"user_id": user, "session_id": session, "seq": seq}
+        conversations._draft(user, turn, stamp) | {"user_id": user, "session_id": session, "seq": seq}
         for seq, turn in enumerate(turns, start=1)
     ]
     mirrored = [

@@ -4,19 +4,16 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
-from memground.errors import ConfigurationError, ModelMismatchError, UnavailableError
-from memground.postgres.arms import KeywordEngine, warm_aliases
-from memground.postgres.crash import mend
+from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
 from memground.postgres.schema import extension, migrate
@@ -58,8 +55,8 @@ class Session:
                 self._transaction = await self._connection.begin()
             return await self._connection.execute(statement, parameters)
 
-    async def scalar(self, statement: Executable) -> Any:
-        return (await self.execute(statement)).scalar()
+    async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
+        return (await self.execute(statement, parameters)).scalar()
 
     async def hold(self, owner: str, *, alone: bool = False) -> None:
         """Keeps an owner's rows for writing until the transaction ends: with other writers, or `alone`.
@@ -85,14 +82,6 @@ class Session:
             await connection.close()
 
 
-class SessionSource(Protocol):
-    """Where facades get their sessions: the database, or one transaction shared by all."""
-
-    def session(self) -> Any: ...
-
-    def read(self) -> Any: ...
-
-
 class Database:
     """PostgreSQL with neuromem's tables in one schema, for vectors of one model.
 
@@ -109,7 +98,6 @@ class Database:
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
         clock: Clock | None = None,
-        keyword_engine: KeywordEngine | None = None,
     ) -> None:
         self.schema = checks.schema(schema)
         checks.whole(dims, "dims", 1, MAX_DIMS)
@@ -120,13 +108,11 @@ class Database:
         self.clock = clock or SystemClock()
         self._url = url
         self._pool_size = pool_size
-        self._wanted_engine = keyword_engine
         self._folder: Path | None = None
         self._server: EmbeddedPostgres | None = None
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
-        self._went_away = False
         if isinstance(url, str) and url.startswith(_EMBEDDED_SCHEME):
             folder = check_text(url, "database_url").removeprefix(_EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
@@ -149,7 +135,6 @@ class Database:
             self._url_in_use = url
             async with reporting(url):
                 self._tables = await self._prepare(engine)
-                await self._mend(engine, self._tables)
             self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         except BaseException:
             await self.close()
@@ -199,37 +184,11 @@ class Database:
 
     @asynccontextmanager
     async def _using(self, engine: AsyncEngine) -> AsyncGenerator[Session]:
-        if self._went_away:
-            async with reporting(self._url_in_use):
-                await self._mend(self._opened(self._engine), self.tables)
-            self._went_away = False
         session = Session(engine, self._url_in_use, self.tables, self.clock)
         try:
             yield session
-        except UnavailableError:
-            self._went_away = True  # perhaps it crashed
-            raise
         finally:
             await session.close()
-
-    async def _mend(self, engine: AsyncEngine, tables: Tables) -> None:
-        """Rebuilds what a crash of the server left incomplete."""
-        if tables.keyword_engine is not KeywordEngine.BM25:
-            return
-        try:
-            names = await mend(engine, tables.crash_witness)
-        except DBAPIError as error:
-            if getattr(error.orig, "sqlstate", None) != "42501":
-                raise
-            _log.warning(
-                "the server crashed since it was last used, and this login may not rebuild its keyword indexes (%s): "
-                "keyword search misses earlier rows until the owner of schema %r opens it",
-                error.orig,
-                self.schema,
-            )
-            return
-        if names:
-            _log.warning("the server crashed since it was last used: rebuilt its indexes %s", ", ".join(names))
 
     async def _prepare(self, engine: AsyncEngine) -> Tables:
         async with engine.begin() as connection:
@@ -238,23 +197,15 @@ class Database:
                     f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; "
                     "install pgvector ≥ 0.7 there"
                 )
-            bm25 = await extension(connection, "pg_search")
-        keyword = self._wanted_engine or (KeywordEngine.BM25 if bm25 else KeywordEngine.TSVECTOR)
-        if keyword is KeywordEngine.TSVECTOR:
-            _log.warning(
-                "PostgreSQL at %s has no pg_search: keyword search uses tsvector, which ranks rare words less well",
-                redact(self._url_in_use),
-            )
-        await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims, "keyword_engine": keyword})
+        await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims})
         async with engine.begin() as connection:
-            if keyword is KeywordEngine.BM25:
-                await connection.execute(warm_aliases())
-            return await self._checked(connection, keyword)
+            return await self._checked(connection)
 
-    async def _checked(self, connection: AsyncConnection, keyword: KeywordEngine) -> Tables:
+    async def _checked(self, connection: AsyncConnection) -> Tables:
         """The tables as this database has them; records the model in a new one, refuses another model in an old one."""
-        meta = build_tables(self.dims, self.schema, keyword).meta
-        wanted = {"embedding_model": self.model_id, "dims": self.dims, "keyword_engine": str(keyword)}
+        tables = build_tables(self.dims, self.schema)
+        meta = tables.meta
+        wanted = {"embedding_model": self.model_id, "dims": self.dims}
         stored = await self._stored_meta(connection, meta)
         if not stored:
             rows = [{"key": key, "value": value} for key, value in wanted.items()]
@@ -266,7 +217,7 @@ class Database:
                 f"but {self.model_id} ({self.dims} dimensions) was given; open it with the model it was made with, "
                 "or use another schema="
             )
-        return build_tables(self.dims, self.schema, KeywordEngine(stored["keyword_engine"]))
+        return tables
 
     @staticmethod
     async def _stored_meta(connection: AsyncConnection, meta: Any) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from memground.filters import Filter, parse
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
-from neuromem.queries.memories import MemoryScope
+from neuromem.queries.scope import Scope
 from neuromem.ranking import RankingProfile
 from neuromem.services.conversations import ConversationService
 from neuromem.services.history import HistoryService
@@ -260,7 +260,7 @@ class Reader:
         explain: bool = False,
     ) -> list[Hit]:
         """The memories that fit `query` best by meaning and by word; the arguments are those of `recall`."""
-        scope = MemoryScope(user_id, self._context.view(as_of, valid_at), _types(memory_types), parse(where))
+        scope = Scope(user_id, self._context.view(as_of, valid_at), _types(memory_types), parse(where))
         ranking = self._context.ranking.reaching(checks.limit(limit))
         async with self._context.source.read() as session:
             service = SearchService(session, self._context.embedding, ranking)
@@ -281,7 +281,7 @@ class Reader:
         memory_types: Sequence[str] | None = None,
     ) -> Page[Memory]:
         """A page of the user's memories, the last written first; `.cursor` leads to the next."""
-        scope = MemoryScope(user_id, self._context.view(), _types(memory_types), parse(where))
+        scope = Scope(user_id, self._context.view(), _types(memory_types), parse(where))
         async with self._context.source.read() as session:
             return await MemoryService(session).list(scope, cursor=cursor, limit=limit)
 

@@ -1,17 +1,17 @@
-"""Arms: ranked candidate lists over one table. Vector search exact or approximate, keyword search by BM25 or tsvector.
+"""Arms: ranked candidate lists over one table, by meaning (vectors) and by word (BM25).
 
-Each function is pure: from a table and predicates to a `Select` of (id, score), best first, ties by id so that equal
-scores give equal lists. `id` is the column the caller names.
+Each function is pure: from a table and conditions to a `Select` of (id, score), best first. `id` is the column the
+caller names. What is asked, a vector or words, is bound by name (`vector`, `words`), so that a statement is built once
+and run often.
 """
 
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
-from pgvector.sqlalchemy import HALFVEC, VECTOR
 from sqlalchemy import (
+    REAL,
     BigInteger,
     Column,
     ColumnElement,
@@ -20,6 +20,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    bindparam,
     cast,
     func,
     literal,
@@ -27,73 +28,94 @@ from sqlalchemy import (
     or_,
     select,
     text,
+    true,
+    type_coerce,
 )
 from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY, TSQUERY
+from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import Query
-from memground.text import has_cjk, segment, telling
 
 EXACT_ROWS = 20_000
 """Rows up to which every vector is compared, however large the table."""
 
-BM25_OPTIONS = {
-    "key_field": "'id'",
-    # New rows wait in a segment that every query reads row by row: the default of 1,000 made queries 20 times slower
-    # right after writes. Small segments are merged at once, by the writer.
-    "mutable_segment_rows": "20",
-    "layer_sizes": "'1kb, 10kb, 100kb, 1mb, 100mb'",
-    "background_layer_sizes": "'0'",
-}
+MAX_HNSW = 4_000
+"""Dimensions up to which pgvector builds HNSW over half precision."""
 
-MAX_LEXEMES = 100_000
-"""Characters of a text that tsvector sees: so many fit into one (1 MB) whatever they are."""
+_INLINE = 2_000
+"""Dimensions up to which a vector fits into a row: 4 KB of the 8 KB a page has."""
 
-MAX_HNSW_VECTOR = 2_000
-MAX_HNSW_HALFVEC = 4_000
+COMMON = 2_000
+"""Rows read for one word. A word that an owner has in more of them tells little, and reading them all takes long."""
+
+_K1, _B = 1.2, 0.75
+"""BM25: how soon a repeated word stops counting, and how much a text's length counts (the usual values)."""
+
+_COUNTED = 20_000
+"""Rows up to which an owner's are counted, to tell how rare a word is."""
+
+_APPROXIMATE_TO_EXACT = 20.0
+"""How much dearer it is to reach one row through HNSW than to compare one row after another, measured: 9 and 0.4 µs."""
 
 
-class KeywordEngine(StrEnum):
-    """Who answers keyword questions: pg_search where the server has it, else PostgreSQL's own text search."""
+class HalfVector(UserDefinedType[list[float]]):
+    """pgvector's `halfvec(dims)`: a list of floats, kept in 16 bits each.
 
-    BM25 = "bm25"
-    TSVECTOR = "tsvector"
+    Half the bytes of `vector` are compared in a third of the time; a cosine differs in its fourth digit.
+    """
+
+    cache_ok = True
+
+    def __init__(self, dims: int) -> None:
+        self.dims = dims
+
+    def get_col_spec(self, **_: Any) -> str:
+        # Kept in the row, however long the text beside it: out of line a scan takes several times as long.
+        return f"halfvec({self.dims})" + (" STORAGE MAIN" if self.dims <= _INLINE else "")
+
+    def bind_expression(self, bindvalue: Any) -> ColumnElement[Any]:
+        # Sent as an array of numbers, which the driver writes many times faster than a vector's text.
+        return cast(type_coerce(bindvalue, ARRAY(REAL)), _Cast(self.dims))
+
+    def result_processor(self, dialect: Any, coltype: Any) -> Any:
+        return _read
+
+
+def _read(value: str | None) -> list[float] | None:
+    return None if value is None else json.loads(value)
+
+
+class _Cast(HalfVector):
+    """The target of a cast, which is no value to be bound."""
+
+    def get_col_spec(self, **_: Any) -> str:
+        return f"halfvec({self.dims})"
+
+    def bind_expression(self, bindvalue: Any) -> Any:
+        return None
 
 
 @dataclass(frozen=True)
 class VectorArm:
-    """Cosine search over a `vector(dims)` column. score = 1 − cosine distance, in [−1, 1]."""
+    """Cosine search over a `HalfVector` column. score = 1 − cosine distance, in [−1, 1]."""
 
     column: Column[Any]
     dims: int
 
     def index(self, name: str) -> None:
-        """Declares the HNSW index: as `vector`, as `halfvec` above 2,000 dimensions, none above 4,000."""
-        if self.dims <= MAX_HNSW_VECTOR:
-            Index(name, self.column, postgresql_using="hnsw", postgresql_ops={self.column.name: "vector_cosine_ops"})
-        elif self.dims <= MAX_HNSW_HALFVEC:
-            expression = text(f"(CAST({self.column.name} AS halfvec({self.dims}))) halfvec_cosine_ops")
-            Index(name, expression, postgresql_using="hnsw", _table=self.column.table)
+        """Declares the HNSW index; none above 4,000 dimensions, where every search is exact."""
+        if self.dims <= MAX_HNSW:
+            Index(name, self.column, postgresql_using="hnsw", postgresql_ops={self.column.name: "halfvec_cosine_ops"})
 
     def candidates(
-        self,
-        ids: ColumnElement[Any],
-        query: Sequence[float],
-        where: Sequence[ColumnElement[bool]],
-        *,
-        limit: int,
-        exact: bool,
+        self, ids: ColumnElement[Any], where: Sequence[ColumnElement[bool]], *, limit: int, exact: bool
     ) -> Query:
-        """(id, score) of the `limit` nearest rows. `exact` compares every row `where` admits."""
-        distance = self.column.op("<=>", return_type=Float())(literal(list(query), VECTOR(self.dims)))
+        """(id, score) of the `limit` rows nearest to :vector. `exact` compares every row `where` admits."""
+        distance = self.column.op("<=>", return_type=Float())(bindparam("vector", type_=HalfVector(self.dims)))
         rows = select(ids.label("id"), distance.label("distance")).where(self.column.is_not(None), *where)
         if not exact:
-            nearest: ColumnElement[float] = distance
-            if self.dims > MAX_HNSW_VECTOR:
-                half = HALFVEC(self.dims)
-                nearest = cast(self.column, half).op("<=>", return_type=Float())(literal(list(query), half))
-            rows = rows.order_by(nearest).limit(_reach(limit))
+            rows = rows.order_by(distance).limit(_reach(limit))
         found = rows.subquery("found")
         # Ordered by the score, not by the distance: for that the planner would take the index, also for an exact scan,
         # and believe that an approximate one yields sorted rows. It is also the one number computed per row.
@@ -120,151 +142,98 @@ def approximate_settings(limit: int) -> Query:
     )
 
 
-def exact_is_cheaper(where: Sequence[ColumnElement[bool]], table: Table, limit: int) -> Query:
-    """Statement: whether to find the `limit` nearest by comparing every row that `where` admits (true or false).
+def exact_is_cheaper(column: Column[Any], owner: ColumnElement[str], limit: int) -> Query:
+    """Statement: whether to find the `limit` nearest of an owner's rows by comparing them all (true or false).
 
     Comparing n rows costs n. Of a table's N rows an approximate scan passes about reach · N / n until it has collected
-    `reach`, each three times as dear, because it jumps about. So it wins above n = √(3 · reach · N). Before pgvector
-    0.8 it would stop early and lose rows, so the answer is always true.
+    `reach`, each many times as dear, because it jumps about. So it wins above n = √(dearer · reach · N). n is what the
+    server's statistics say: an owner who is not among the most common values of `column` has few rows. Before pgvector
+    0.8 an approximate scan would stop early and lose rows, so the answer is always true.
     """
+    table = column.table
+    assert isinstance(table, Table)
     name = postgresql.dialect().identifier_preparer.format_table(table)
+    catalog = func.to_regclass(literal(name, String))
     size = select(func.greatest(literal_column("reltuples", Float), 0.0)).select_from(text("pg_catalog.pg_class"))
-    size = size.where(literal_column("oid", Integer) == func.to_regclass(literal(name, String))).scalar_subquery()
-    bound = cast(func.greatest(float(EXACT_ROWS), func.sqrt(3.0 * _reach(limit) * size)), BigInteger)
-    admitted = select(literal(1)).select_from(table).where(*where).limit(bound + 1).subquery("admitted")
+    size = size.where(literal_column("oid", Integer) == catalog).scalar_subquery()
+    values = literal_column("most_common_vals::text::text[]", ARRAY(String))
+    shares = literal_column("most_common_freqs", ARRAY(Float))
+    common = func.unnest(values, shares).table_valued("value", "share", name="common").render_derived()
+    share = (
+        select(common.c.share)
+        .select_from(text("pg_catalog.pg_stats"))
+        .join(common, true())
+        .where(
+            literal_column("schemaname", String) == (table.schema or literal_column("current_schema()")),
+            literal_column("tablename", String) == table.name,
+            literal_column("attname", String) == column.name,
+            common.c.value == owner,
+        )
+        .scalar_subquery()
+    )
+    bound = func.greatest(float(EXACT_ROWS), func.sqrt(_APPROXIMATE_TO_EXACT * _reach(limit) * size))
     version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
     extension = select(version).select_from(text("pg_catalog.pg_extension"))
     vector = extension.where(literal_column("extname", String) == "vector").scalar_subquery()
-    return select(or_(func.count() <= bound, vector < cast([0, 8], ARRAY(Integer)))).select_from(admitted)
+    return select(or_(func.coalesce(share, 0.0) * size <= bound, vector < cast([0, 8], ARRAY(Integer))))
+
+
+def is_few(table: Table, where: Sequence[ColumnElement[bool]]) -> Query:
+    """Statement: whether the conditions admit so few rows that comparing them all is always right (true or false)."""
+    admitted = select(literal(1)).select_from(table).where(*where).limit(EXACT_ROWS + 1).subquery("admitted")
+    return select(func.count() <= EXACT_ROWS).select_from(admitted)
 
 
 @dataclass(frozen=True)
 class KeywordArm:
-    """Keyword search over a text; any word of the query may match, with BM25 rarer words weigh more.
+    """BM25 over `words`, a column with the words of a text as `memground.words.keys` numbers them for their owner.
 
-    English is stemmed; Chinese is segmented (jieba and single characters with BM25, single characters with tsvector,
-    which sees the first 100,000 characters of a text). Scores grow with relevance but depend on the whole table's
-    statistics: compare them within one list only.
-
-    `text` is the searched text as SQL over the table's columns, a constant of the program: the index and the query must
-    spell it alike.
+    Any word of the query may match, rarer ones weigh more. How rare a word is, and how long texts are, is taken from
+    the rows the conditions admit: what others wrote, or what was written later, changes no score.
     """
 
-    table: Table
-    text: str
-    engine: KeywordEngine
-    filters: tuple[str, ...] = ()
-    literals: tuple[str, ...] = ()
+    words: Column[Any]
 
     def index(self, name: str) -> None:
-        """Declares the index. `literals` and `filters` name columns whose conditions the index answers itself."""
-        if self.engine is KeywordEngine.BM25:
-            Index(
-                name,
-                self.table.c.id,
-                text(
-                    f"(({_spaced(self.text)})::pdb.simple('alias={_ENGLISH}','stemmer=english','stopwords_language=english'))"
-                ),
-                text(f"(({self.text})::pdb.jieba('alias={_CHINESE}','trim=true'))"),
-                *(text(f"({column}::pdb.literal)") for column in self.literals),
-                *(self.table.c[column] for column in self.filters),
-                postgresql_using="bm25",
-                postgresql_with=BM25_OPTIONS,
-            )
-        else:
-            Index(name, self._document(), postgresql_using="gin", _table=self.table)
+        """Declares the index. Without a list of pending rows, which every search would read whole."""
+        Index(name, self.words, postgresql_using="gin", postgresql_with={"fastupdate": "off"})
 
     def candidates(
         self,
         ids: ColumnElement[Any],
-        query: str,
         where: Sequence[ColumnElement[bool]],
         *,
         limit: int,
         further: Sequence[ColumnElement[bool]] = (),
     ) -> Query:
-        """(id, score) of the `limit` best rows that share a word with the query.
+        """(id, score) of the `limit` best rows that share a word with :words.
 
-        `where`: conditions on `literals` and `filters`, which the index answers. `further`: any others; they are tested
-        on every match, because pg_search refuses to score in a statement with conditions it does not know.
+        `where`: whose rows, in which view; of those it is counted how rare a word is. `further`: other conditions.
+        score = Σ idf · tf · (k₁ + 1) / (tf + k₁ · (1 − b + b · length / mean length)) over the words, where
+        idf = ln(1 + (N − n + ½) / (n + ½)) and n of N rows have the word (Robertson and Zaragoza 2009). The mean is
+        that of the rows found.
         """
-        match, score = self._match(query)
-        if not further:
-            key, worth = self.table.c.id, score
-            statement = select(ids.label("id"), score.label("score")).where(match, *where)
-        else:
-            matches = (
-                select(self.table.c.id, score.label("score"))
-                .where(match, *where)
-                .cte("matches")
-                .prefix_with("MATERIALIZED")
+        asked = func.unnest(bindparam("words", type_=ARRAY(BigInteger))).table_valued("word", name="asked")
+        asked = asked.render_derived()
+        found = (
+            select(
+                ids.label("id"),
+                func.cardinality(self.words).label("length"),
+                func.cardinality(func.array_positions(self.words, asked.c.word)).label("tf"),
             )
-            key, worth = matches.c.id, matches.c.score
-            joined = matches.join(self.table, self.table.c.id == matches.c.id)
-            statement = select(ids.label("id"), worth.label("score")).select_from(joined).where(*further)
-        return statement.order_by(worth.desc(), key).limit(limit)
-
-    def _match(self, query: str) -> tuple[ColumnElement[bool], ColumnElement[float]]:
-        """The condition that a row shares a word with the query, and its score."""
-        query = telling(query)
-        if self.engine is KeywordEngine.BM25:
-            # Single characters count too: 车停 and 停车 are segmented differently.
-            english = self._shares_word(_spaced(self.text), _ENGLISH, segment(query))
-            # Segmentation keeps punctuation as words, and many texts share a full stop.
-            chinese = [self._shares_word(self.text, _CHINESE, _NO_WORD.sub(" ", query))] if has_cjk(query) else []
-            return or_(english, *chinese), func.pdb.score(self.table.c.id, type_=Float())
-        terms = _any_word(query)
-        return (
-            self._document().op("@@", is_comparison=True)(terms),
-            func.ts_rank_cd(self._document(), terms, 1 | 32, type_=Float()),
+            .where(self.words.op("@>", is_comparison=True)(array([asked.c.word])), *where, *further)
+            .limit(COMMON)
+            .lateral("found")
         )
-
-    @staticmethod
-    def _shares_word(searched: str, alias: str, query: str) -> ColumnElement[bool]:
-        field = cast(literal_column(f"({searched})", String), _Alias(alias))
-        return field.op("|||", is_comparison=True)(literal(query, String))
-
-    def _document(self) -> ColumnElement[Any]:
-        """The text as lexemes. Written as constants, because the planner must recognise the index's expression."""
-        return func.to_tsvector(_CONFIGURATION, literal_column(_spaced(f"left(({self.text}), {MAX_LEXEMES})"), String))
-
-
-def warm_aliases() -> Query:
-    """Statement to run once in a writing transaction before BM25 is asked in a read-only one.
-
-    pg_search records a type modifier in a table of its own when it first meets it, which a read-only transaction may
-    not.
-    """
-    return select(*(cast(literal(""), _Alias(name)).is_(None) for name in (_ENGLISH, _CHINESE)))
-
-
-class _Alias(UserDefinedType[str]):
-    """pg_search's way of naming one of several tokenisations of a column."""
-
-    cache_ok = True
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def get_col_spec(self, **_: Any) -> str:
-        return f"pdb.alias('{self.name}')"
-
-
-_ENGLISH, _CHINESE = "english", "chinese"
-_CONFIGURATION: ColumnElement[Any] = literal_column("'english'::regconfig")
-_NO_WORD = re.compile(r"\W+")
-# The characters of memground.text.segment, and the hyphen (PostgreSQL reads 9917 in ZX-9917 as a negative number), as a
-# PostgreSQL regular expression.
-_APART = r"'([-\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f])'"
-
-
-def _spaced(searched: str) -> str:
-    """A text as SQL, with space around what is a word although it stands close to another."""
-    return rf"regexp_replace(({searched}), {_APART}, ' \1 ', 'g')"
-
-
-def _any_word(query: str) -> ColumnElement[Any]:
-    """A tsquery that any word of the query satisfies."""
-    # PostgreSQL reads the words, as it does those of the texts ("a@b.org" is one), and writes them as 'a' 'b'.
-    document = func.to_tsvector(_CONFIGURATION, literal(segment(query).replace("-", " "), String))
-    return cast(func.replace(cast(func.strip(document), String), "' '", "' | '"), TSQUERY)
+        hits = select(asked.c.word, *found.c).select_from(asked.join(found, true())).cte("hits")
+        hits = hits.prefix_with("MATERIALIZED")
+        counted = select(literal(1)).select_from(self.words.table).where(*where).limit(_COUNTED).subquery("counted")
+        total = select(func.count()).select_from(counted).scalar_subquery()
+        n = func.count()
+        rarity = select(hits.c.word, func.ln(1.0 + (func.greatest(total, n) - n + 0.5) / (n + 0.5)).label("idf"))
+        idf = rarity.group_by(hits.c.word).subquery("rarity")
+        mean = select(func.avg(hits.c.length)).scalar_subquery()
+        norm = _K1 * (1.0 - _B + _B * hits.c.length / mean)
+        score = cast(func.sum(idf.c.idf * hits.c.tf * (_K1 + 1.0) / (hits.c.tf + norm)), Float).label("score")
+        ranked = select(hits.c.id, score).join(idf, idf.c.word == hits.c.word).group_by(hits.c.id)
+        return ranked.order_by(score.desc(), hits.c.id).limit(limit)

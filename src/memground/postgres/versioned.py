@@ -117,12 +117,15 @@ def known_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> 
 
 
 def valid(table: Table | Any, view: View) -> ColumnElement[bool] | None:
-    """Rows true in the world at the view's `valid_at` (half-open), or None where the view does not ask."""
-    if view.valid_at is None:
-        return None
+    """Rows true in the world at the view's `valid_at`, or None where the view does not ask."""
+    return None if view.valid_at is None else valid_at(table, view.valid_at)
+
+
+def valid_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Rows true in the world at `moment`: valid_from ≤ moment < valid_to, no value being open."""
     return and_(
-        or_(table.c.valid_from.is_(None), table.c.valid_from <= view.valid_at),
-        or_(table.c.valid_to.is_(None), table.c.valid_to > view.valid_at),
+        or_(table.c.valid_from.is_(None), table.c.valid_from <= moment),
+        or_(table.c.valid_to.is_(None), table.c.valid_to > moment),
     )
 
 

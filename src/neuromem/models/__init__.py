@@ -1,4 +1,4 @@
-"""The tables. Built for a dimension, a schema and a keyword engine, because these belong to an opened `Database`."""
+"""The tables. Built for a dimension and a schema, because these belong to an opened `Database`."""
 
 from neuromem.models.tables import Tables, build_tables
 

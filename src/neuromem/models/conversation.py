@@ -1,17 +1,27 @@
 """conversations: the messages. conversation_sessions: counters per session. conversation_embeddings: their vectors."""
 
-from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import UUID, Boolean, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, and_
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    and_,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
+from memground.postgres.arms import HalfVector, KeywordArm, VectorArm
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
 
-# A turn is found by who said it, too: "what did Anna say about …".
-_SAID = "coalesce(speaker, '') || ' ' || content"
 
-
-def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedTable, KeywordArm]:
+def conversations(metadata: MetaData) -> tuple[VersionedTable, KeywordArm]:
     """Messages are immutable: a version row is only ever ended and begun again (rollback, undo)."""
     table = Table(
         "conversations",
@@ -28,6 +38,7 @@ def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedT
         Column("external_id", String(255)),
         Column("event_at", DateTime(timezone=True), nullable=False),
         Column("question_share", Float, nullable=False),
+        Column("words", ARRAY(BigInteger), nullable=False),
     )
     version_indexes("conv", table, "message_id")
     session = (table.c.user_id, table.c.session_id)
@@ -45,11 +56,11 @@ def conversations(metadata: MetaData, engine: KeywordEngine) -> tuple[VersionedT
         table.c.external_id,
         postgresql_where=and_(table.c.known_to.is_not(None), table.c.external_id.is_not(None)),
     )
-    words = KeywordArm(table, _SAID, engine, literals=("user_id",), filters=("known_from", "known_to"))
-    words.index("idx_conv_bm25")
+    words = KeywordArm(table.c.words)
+    words.index("idx_conv_words")
     carried = (
         "user_id", "session_id", "seq", "role", "speaker", "content", "extracted", "metadata_", "external_id",
-        "event_at", "question_share",
+        "event_at", "question_share", "words",
     )  # fmt: skip
     return VersionedTable(table, "message_id", content=(), carried=carried), words
 
@@ -80,7 +91,7 @@ def conversation_embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTab
         metadata,
         *version_columns("message_id"),
         Column("user_id", String(255), nullable=False),
-        Column("embedding", VECTOR(dims), nullable=False),
+        Column("embedding", HalfVector(dims), nullable=False),
     )
     version_indexes("conv_emb", table, "message_id")
     Index("ix_conv_emb_user", table.c.user_id)

@@ -2,11 +2,10 @@
 
 from typing import Any
 
-from pgvector.sqlalchemy import VECTOR
-from sqlalchemy import UUID, Column, DateTime, Index, MetaData, SmallInteger, String, Table, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import UUID, BigInteger, Column, DateTime, Index, MetaData, SmallInteger, String, Table, Text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
+from memground.postgres.arms import HalfVector, KeywordArm, VectorArm
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
 from neuromem.models.columns import updated_at
 
@@ -20,7 +19,7 @@ MEMORY_CONTENT = (
 )
 
 
-def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[VersionedTable, VectorArm, KeywordArm]:
+def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm, KeywordArm]:
     time = DateTime(timezone=True)
     table = Table(
         "embeddings",
@@ -28,7 +27,8 @@ def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[Ve
         *version_columns("memory_id"),
         Column("user_id", String(255), nullable=False),
         Column("content", Text, nullable=False),
-        Column("embedding", VECTOR(dims)),
+        Column("embedding", HalfVector(dims)),
+        Column("words", ARRAY(BigInteger), nullable=False),
         Column("memory_type", String(50), nullable=False, server_default="general"),
         Column("metadata_", JSONB, nullable=False),
         Column("importance", SmallInteger, nullable=False),
@@ -42,11 +42,11 @@ def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[Ve
     Index("ix_emb_user_current", table.c.user_id, table.c.version, postgresql_where=table.c.known_to.is_(None))
     vectors = VectorArm(table.c.embedding, dims)
     vectors.index("idx_emb_vector")
-    words = KeywordArm(
-        table, "content", engine, literals=("user_id", "memory_type"), filters=("known_from", "known_to")
+    words = KeywordArm(table.c.words)
+    words.index("idx_emb_words")
+    versioned = VersionedTable(
+        table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", "embedding", "words", "event_at")
     )
-    words.index("idx_emb_bm25")
-    versioned = VersionedTable(table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", "embedding", "event_at"))
     return versioned, vectors, words
 
 

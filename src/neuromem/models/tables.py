@@ -6,21 +6,19 @@ from functools import lru_cache
 from sqlalchemy import Column, MetaData, String, Table
 from sqlalchemy.dialects.postgresql import JSONB
 
-from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
-from memground.postgres.crash import witness_table
+from memground.postgres.arms import KeywordArm, VectorArm
 from memground.postgres.queue import jobs_table
 from memground.postgres.versioned import VersionedTable
 from neuromem.models import conversation, document, emotion, graph, kv, memory
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # compared by identity: `build_tables` gives one per database
 class Tables:
     """The tables in `schema` for vectors of `dims` numbers, with their search arms."""
 
     metadata: MetaData
     schema: str
     dims: int
-    keyword_engine: KeywordEngine
     embeddings: VersionedTable
     memory_sources: VersionedTable
     key_values: VersionedTable
@@ -33,7 +31,6 @@ class Tables:
     emotion_profiles: VersionedTable
     jobs: Table
     meta: Table
-    crash_witness: Table
     memory_vectors: VectorArm
     memory_words: KeywordArm
     message_vectors: VectorArm
@@ -41,17 +38,16 @@ class Tables:
 
 
 @lru_cache(maxsize=32)
-def build_tables(dims: int, schema: str, keyword_engine: KeywordEngine) -> Tables:
+def build_tables(dims: int, schema: str) -> Tables:
     """The tables for one database. The same arguments give the same objects, so that compiled SQL is shared."""
     metadata = MetaData(schema=schema)
-    embeddings, memory_vectors, memory_words = memory.embeddings(metadata, dims, keyword_engine)
-    conversations, message_words = conversation.conversations(metadata, keyword_engine)
+    embeddings, memory_vectors, memory_words = memory.embeddings(metadata, dims)
+    conversations, message_words = conversation.conversations(metadata)
     conversation_embeddings, message_vectors = conversation.conversation_embeddings(metadata, dims)
     return Tables(
         metadata=metadata,
         schema=schema,
         dims=dims,
-        keyword_engine=keyword_engine,
         embeddings=embeddings,
         memory_sources=memory.memory_sources(metadata),
         key_values=kv.key_values(metadata),
@@ -66,7 +62,6 @@ def build_tables(dims: int, schema: str, keyword_engine: KeywordEngine) -> Table
         meta=Table(
             "meta", metadata, Column("key", String(50), primary_key=True), Column("value", JSONB, nullable=False)
         ),
-        crash_witness=witness_table(metadata),
         memory_vectors=memory_vectors,
         memory_words=memory_words,
         message_vectors=message_vectors,

@@ -1,11 +1,12 @@
 """Statements over key-values."""
 
-from sqlalchemy import ColumnElement, and_, select
+from sqlalchemy import ColumnElement, String, and_, bindparam, select
 
 from memground.postgres.engine import Query
 from memground.postgres.versioned import known
 from memground.view import View
 from neuromem.models import Tables
+from neuromem.queries.scope import Shape, built_once
 
 
 def named(tables: Tables, namespace: str, scope_id: str, key: str) -> ColumnElement[bool]:
@@ -16,6 +17,15 @@ def named(tables: Tables, namespace: str, scope_id: str, key: str) -> ColumnElem
 def one(tables: Tables, namespace: str, scope_id: str, key: str, view: View) -> Query:
     table = tables.key_values.table
     return select(table).where(named(tables, namespace, scope_id, key), known(table, view))
+
+
+@built_once
+def all_in_namespace(tables: Tables, shape: Shape) -> Query:
+    """(key, value) of a :namespace of the user, by key."""
+    table = tables.key_values.table
+    known_then = shape.known(table, owner="scope_id")
+    named = table.c.namespace == bindparam("namespace", type_=String)
+    return select(table.c.key, table.c.value).where(known_then, named).order_by(table.c.key.collate("C"))
 
 
 def in_namespace(tables: Tables, namespace: str, scope_id: str, view: View, prefix: str = "") -> Query:

@@ -1,15 +1,15 @@
 """Statements over memories and what they came from."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import (
     UUID,
+    BigInteger,
     ColumnElement,
     DateTime,
     Float,
+    Integer,
     String,
     TableValuedAlias,
     and_,
@@ -26,52 +26,39 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from memground.filters import Filter
 from memground.fusion import RRF_K
+from memground.postgres import arms
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
-from memground.postgres.versioned import known, known_now, valid
+from memground.postgres.versioned import known, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import memory_columns
+from neuromem.queries.scope import Shape, built_once
 from neuromem.ranking import RankingProfile
 
 _SECONDS_A_DAY = 86_400.0
 
 
-@dataclass(frozen=True)
-class MemoryScope:
-    """Which memories a read is about: the user's, of some types, passing a filter, in a view."""
+def conditions(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
+    """Which memories a read of this shape is about."""
+    return [*_statistics(tables, shape), *_narrowing(tables, shape)]
 
-    user_id: str
-    view: View
-    memory_types: Sequence[str] | None = None
-    where: Filter | None = None
 
-    def conditions(self, tables: Tables) -> list[ColumnElement[bool]]:
-        return [*self.indexed(tables), *self.further(tables)]
+def _statistics(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
+    """The memories among which a word counts as rare."""
+    return [shape.known(tables.embeddings.table)]
 
-    def indexed(self, tables: Tables) -> list[ColumnElement[bool]]:
-        """The conditions that the keyword index answers itself."""
-        table = tables.embeddings.table
-        tests = [table.c.user_id == self.user_id, known(table, self.view)]
-        if self.memory_types is not None:
-            tests.append(table.c.memory_type.in_(list(self.memory_types)))
-        return tests
 
-    def further(self, tables: Tables) -> list[ColumnElement[bool]]:
-        """The conditions that need the row."""
-        tests: list[ColumnElement[bool]] = []
-        if (true_then := valid(tables.embeddings.table, self.view)) is not None:
-            tests.append(true_then)
-        if self.where is not None:
-            tests.append(compile_sql(self.where, memory_columns(tables)))
-        return tests
+def _narrowing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
+    table = tables.embeddings.table
+    passing = [] if shape.where is None else [compile_sql(shape.where, memory_columns(tables))]
+    return [*shape.of_types(table), *shape.true(table), *passing]
 
 
 def columns(tables: Tables) -> list[ColumnElement[Any]]:
-    """Everything but the vector."""
-    return [column for column in tables.embeddings.table.c if column.name != "embedding"]
+    """What users see of a memory: all but the vector and the words."""
+    return [column for column in tables.embeddings.table.c if column.name not in ("embedding", "words")]
 
 
 def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query:
@@ -87,47 +74,57 @@ def owned(tables: Tables, user_id: str, memory_id: uuid.UUID) -> ColumnElement[b
     return and_(table.c.user_id == user_id, table.c.memory_id == memory_id)
 
 
-def page(tables: Tables, scope: MemoryScope, *, after: tuple[int, uuid.UUID] | None, limit: int) -> Query:
-    """Newest first; `after` is (version, id) of the last row already given."""
+@built_once
+def page(tables: Tables, shape: Shape, *, after: bool) -> Query:
+    """:limit memories, newest first; `after` the row (:version, :id) that was the last one given."""
     table = tables.embeddings.table
-    statement = select(*columns(tables)).where(*scope.conditions(tables))
-    if after is not None:
-        statement = statement.where(tuple_(table.c.version, table.c.id) < tuple_(*map(literal, after)))
-    return statement.order_by(table.c.version.desc(), table.c.id.desc()).limit(limit)
+    statement = select(*columns(tables)).where(*conditions(tables, shape))
+    if after:
+        last = tuple_(bindparam("version", type_=BigInteger), bindparam("id", type_=UUID))
+        statement = statement.where(tuple_(table.c.version, table.c.id) < last)
+    return statement.order_by(table.c.version.desc(), table.c.id.desc()).limit(bindparam("limit", type_=Integer))
 
 
-def keyword_arm(tables: Tables, scope: MemoryScope, query: str, limit: int) -> Query:
-    """(id of the version row, score), best first."""
-    table = tables.embeddings.table
+@built_once
+def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
+    """(id of the version row, score) for :words, best first."""
     return tables.memory_words.candidates(
-        table.c.id, query, scope.indexed(tables), limit=limit, further=scope.further(tables)
+        tables.embeddings.table.c.id,
+        _statistics(tables, shape),
+        limit=limit,
+        further=_narrowing(tables, shape),
     )
 
 
-def scored(
-    tables: Tables,
-    scope: MemoryScope,
-    vector: Sequence[float],
-    keyword: Sequence[tuple[uuid.UUID, float]],
-    profile: RankingProfile,
-    *,
-    limit: int,
-    exact: bool,
-    tops: tuple[float, float] = (0.0, 0.0),
-) -> Query:
+@built_once
+def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Whether to compare all of the user's vectors, as far as their number tells."""
+    return arms.exact_is_cheaper(tables.embeddings.table.c.user_id, bindparam("user_id", type_=String), limit)
+
+
+@built_once
+def is_few(tables: Tables, shape: Shape) -> Query:
+    """Whether so few memories pass that all their vectors are compared."""
+    return arms.is_few(tables.embeddings.table, conditions(tables, shape))
+
+
+@built_once
+def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool) -> Query:
     """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended; see `RankingProfile`.
 
-    Gives the `limit` best rows and, wherever they stand, the best of either arm. Beside the memory's columns:
-    vector_score, vector_rank, keyword_score, keyword_rank, fused, recency, importance_factor, ended, score.
+    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). :vector_top and :keyword_top are the
+    best scores found elsewhere, so that scores compare with what is ranked there. Gives the :limit best rows and,
+    wherever they stand, the best of either arm. Beside the memory's columns: vector_score, vector_rank, keyword_score,
+    keyword_rank, fused, recency, importance_factor, ended, score.
     """
     table = tables.embeddings.table
     near = tables.memory_vectors.candidates(
-        table.c.id, vector, scope.conditions(tables), limit=profile.candidates, exact=exact
+        table.c.id, conditions(tables, shape), limit=profile.candidates, exact=exact
     ).subquery("near")
     vec = select(
         near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
     ).subquery("vec")
-    kw = _listed(keyword)
+    kw = _listed()
     both = (
         select(
             func.coalesce(vec.c.id, kw.c.id).label("id"),
@@ -135,12 +132,12 @@ def scored(
             vec.c.rank.label("vector_rank"),
             kw.c.score.label("keyword_score"),
             kw.c.rank.label("keyword_rank"),
-            _fused(profile, vec.c, kw.c, tops).label("fused"),
+            _fused(profile, vec.c, kw.c).label("fused"),
         )
         .select_from(vec.join(kw, vec.c.id == kw.c.id, full=True))
         .subquery("both_arms")
     )
-    recency, importance, ended = factors(tables, scope.view, profile)
+    recency, importance, ended = factors(tables, shape, profile)
     score = both.c.fused * recency * importance * ended
     ranked = (
         select(
@@ -157,29 +154,35 @@ def scored(
     )
     return (
         select(ranked)
-        .where(or_(ranked.c.place <= limit, ranked.c.vector_rank == 1, ranked.c.keyword_rank == 1))
+        .where(
+            or_(
+                ranked.c.place <= bindparam("limit", type_=Integer),
+                ranked.c.vector_rank == 1,
+                ranked.c.keyword_rank == 1,
+            )
+        )
         .order_by(ranked.c.place)
     )
 
 
-def _listed(keyword: Sequence[tuple[uuid.UUID, float]]) -> TableValuedAlias:
+def _listed() -> TableValuedAlias:
     """(id, score, rank) of what the keyword arm found, as a table."""
-    ids = bindparam("keyword_ids", [row[0] for row in keyword], type_=ARRAY(UUID), unique=True)
-    scores = bindparam("keyword_scores", [row[1] for row in keyword], type_=ARRAY(Float), unique=True)
+    ids = bindparam("keyword_ids", type_=ARRAY(UUID))
+    scores = bindparam("keyword_scores", type_=ARRAY(Float))
     return func.unnest(ids, scores).table_valued("id", "score", with_ordinality="rank", name="kw").render_derived()
 
 
 def factors(
-    tables: Tables, view: View, profile: RankingProfile
+    tables: Tables, shape: Shape, profile: RankingProfile
 ) -> tuple[ColumnElement[float], ColumnElement[float], ColumnElement[float]]:
     """recency, importance and ended, as `RankingProfile` defines them."""
     table = tables.embeddings.table
-    now = literal(view.now, DateTime(timezone=True))
+    now = bindparam("now", type_=DateTime(timezone=True))
     days = func.greatest(func.extract("epoch", now - table.c.event_at), 0.0) / _SECONDS_A_DAY
     lifetime = profile.decay_rate * (1.0 + 0.5 * arousal(table.c.metadata_))
     recency = _floored(profile.recency_floor, func.exp(-func.least(cast(days, Float) / lifetime, 700.0)))
     importance = _floored(profile.importance_floor, cast(table.c.importance, Float) / 10.0)
-    if view.valid_at is not None or profile.ended == 1.0:
+    if shape.valid or profile.ended == 1.0:
         ended: ColumnElement[float] = literal(1.0, Float)
     else:
         ended = case((table.c.valid_to <= now, profile.ended), else_=1.0)
@@ -197,26 +200,23 @@ def _floored(floor: float, value: ColumnElement[float]) -> ColumnElement[float]:
     return floor + (1.0 - floor) * value
 
 
-def _fused(profile: RankingProfile, vec: Any, kw: Any, tops: tuple[float, float]) -> ColumnElement[float]:
+def _fused(profile: RankingProfile, vec: Any, kw: Any) -> ColumnElement[float]:
     if profile.fusion == "rrf":
         return func.coalesce(1.0 / (RRF_K + vec.rank), 0.0) + func.coalesce(1.0 / (RRF_K + kw.rank), 0.0)
-    nearest = func.nullif(func.greatest(func.max(vec.score).over(), tops[0], 0.0), 0.0)
+    nearest = func.nullif(func.greatest(func.max(vec.score).over(), bindparam("vector_top", type_=Float), 0.0), 0.0)
     similarity = func.greatest(func.coalesce(vec.score, func.min(vec.score).over(), 0.0), 0.0) / nearest
-    strongest = func.nullif(func.greatest(func.max(kw.score).over(), tops[1], 0.0), 0.0)
+    strongest = func.nullif(func.greatest(func.max(kw.score).over(), bindparam("keyword_top", type_=Float), 0.0), 0.0)
     share = func.coalesce(kw.score, 0.0) / strongest
     return profile.vector_weight * func.coalesce(similarity, 0.0) + profile.keyword_weight * func.coalesce(share, 0.0)
 
 
-def sources_of(tables: Tables, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(derived_id, source_kind, source_id, span) of memories; those written together come in no particular order."""
+@built_once
+def sources_of(tables: Tables, shape: Shape) -> Query:
+    """(derived_id, source_kind, source_id, span) of the memories :ids; those written together in no certain order."""
     table = tables.memory_sources.table
     return (
         select(table.c.derived_id, table.c.source_kind, table.c.source_id, table.c.span)
-        .where(
-            table.c.user_id == user_id,
-            table.c.derived_id == any_(bindparam("ids", list(memory_ids), type_=ARRAY(UUID), unique=True)),
-            known(table, view),
-        )
+        .where(shape.known(table), table.c.derived_id == any_(bindparam("ids", type_=ARRAY(UUID))))
         .order_by(table.c.version, table.c.id)
     )
 

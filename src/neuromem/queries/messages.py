@@ -4,97 +4,139 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, exists, func, literal, select, true, union_all
+from sqlalchemy import (
+    UUID,
+    ColumnElement,
+    String,
+    and_,
+    any_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal,
+    null,
+    select,
+    true,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
-from memground.filters import Filter
+from memground.postgres import arms
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known, known_at, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import message_columns
+from neuromem.queries.scope import Shape, built_once, owned
 
 CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
 
 
-def keyword_arm(tables: Tables, user_id: str, query: str, view: View, where: Filter | None, *, limit: int) -> Query:
-    """(message_id, score), best first."""
+def columns(tables: Tables) -> list[ColumnElement[Any]]:
+    """What users see of a message: all but its words."""
+    return [column for column in tables.conversations.table.c if column.name != "words"]
+
+
+@built_once
+def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
+    """(message_id, score) for :words, best first."""
     table = tables.conversations.table
     return tables.message_words.candidates(
-        table.c.message_id,
-        query,
-        [table.c.user_id == user_id, known(table, view)],
-        limit=limit,
-        further=[] if where is None else [compile_sql(where, message_columns(tables))],
+        table.c.message_id, [shape.known(table)], limit=limit, further=_passing(tables, shape)
     )
 
 
-def vector_conditions(
-    tables: Tables, user_id: str, view: View, where: Filter | None
-) -> tuple[list[ColumnElement[bool]], list[ColumnElement[bool]]]:
-    """Which vectors a read is about: conditions on their own table, and those that need the message."""
-    table, message = tables.conversation_embeddings.table, tables.conversations.table
-    mine = [table.c.user_id == user_id, known(table, view)]
-    if where is None:
-        return mine, []
-    passing = exists().where(
-        message.c.message_id == table.c.message_id,
-        message.c.user_id == user_id,
-        known(message, view),
-        compile_sql(where, message_columns(tables)),
-    )
-    return mine, [passing]
-
-
-def vector_arm(
-    tables: Tables, vector: Sequence[float], where: Sequence[ColumnElement[bool]], *, limit: int, exact: bool
-) -> Query:
-    """(message_id, score), best first."""
+@built_once
+def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Whether to compare all vectors of the user's messages, as far as their number tells."""
     table = tables.conversation_embeddings.table
-    return tables.message_vectors.candidates(table.c.message_id, vector, where, limit=limit, exact=exact)
+    return arms.exact_is_cheaper(table.c.user_id, bindparam("user_id", type_=String), limit)
 
 
-def places(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(message_id, session_id, question_share) of candidates."""
-    table = tables.conversations.table
-    return select(table.c.message_id, table.c.session_id, table.c.question_share).where(
-        _among(tables, user_id, ids), known(table, view)
+@built_once
+def is_few(tables: Tables, shape: Shape) -> Query:
+    """Whether so few messages pass that all their vectors are compared."""
+    return arms.is_few(tables.conversation_embeddings.table, _vector_conditions(tables, shape))
+
+
+@built_once
+def candidates(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
+    """What both arms found: (message_id, vector_score, session_id, question_share), in no order.
+
+    The messages nearest to :vector, with their scores, and those of the keyword arm (:keyword_ids).
+    """
+    table, vectors = tables.conversations.table, tables.conversation_embeddings.table
+    near = tables.message_vectors.candidates(
+        vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, exact=exact
+    ).subquery("near")
+    words = func.unnest(bindparam("keyword_ids", type_=ARRAY(UUID))).table_valued("id", name="words").render_derived()
+    both = (
+        select(func.coalesce(near.c.id, words.c.id).label("id"), near.c.score)
+        .select_from(near.join(words, near.c.id == words.c.id, full=True))
+        .subquery("both_arms")
+    )
+    return (
+        select(table.c.message_id, both.c.score.label("vector_score"), table.c.session_id, table.c.question_share)
+        .select_from(both.join(table, table.c.message_id == both.c.id))
+        .where(shape.known(table))
     )
 
 
-def neighbours(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
-    """(message_id, other, session_id, question_share, before): the turns the view knows just before and just after.
+@built_once
+def with_neighbours(tables: Tables, shape: Shape) -> Query:
+    """The messages :ids, and the turns the view knows just before and just after each.
 
-    `other` is the neighbour, `question_share` the neighbour's, `before` whether it precedes the message.
+    Messages as rows, with `beside` (the message a turn stands beside, NULL for the messages asked for) and `before`
+    (whether it precedes that).
     """
     table = tables.conversations.table
+    asked = (
+        select(table.c.message_id, table.c.session_id, table.c.seq, table.c.id)
+        .where(shape.known(table), table.c.message_id == any_(bindparam("ids", type_=ARRAY(UUID))))
+        .cte("asked")
+        .prefix_with("MATERIALIZED")
+    )
     other = table.alias("other")
-    turn = select(
-        other.c.message_id, other.c.session_id, other.c.question_share, (other.c.seq < table.c.seq).label("before")
+    turn = select(other.c.id, (other.c.seq < asked.c.seq).label("before")).where(
+        shape.known(other), other.c.session_id == asked.c.session_id
     )
-    same = turn.where(other.c.user_id == user_id, other.c.session_id == table.c.session_id, known(other, view))
-    previous = same.where(other.c.seq < table.c.seq).order_by(other.c.seq.desc()).limit(1)
-    following = same.where(other.c.seq > table.c.seq).order_by(other.c.seq).limit(1)
-    beside = union_all(previous.correlate(table), following.correlate(table)).lateral("beside")
+    previous = turn.where(other.c.seq < asked.c.seq).order_by(other.c.seq.desc()).limit(1)
+    following = turn.where(other.c.seq > asked.c.seq).order_by(other.c.seq).limit(1)
+    turns = union_all(previous.correlate(asked), following.correlate(asked)).lateral("turns")
+    wanted = union_all(
+        select(asked.c.id, null().cast(UUID).label("beside"), false().label("before")),
+        select(turns.c.id, asked.c.message_id, turns.c.before).select_from(asked.join(turns, true())),
+    ).subquery("wanted")
     return (
-        select(
-            table.c.message_id,
-            beside.c.message_id.label("other"),
-            beside.c.session_id,
-            beside.c.question_share,
-            beside.c.before,
-        )
-        .select_from(table.join(beside, true()))
-        .where(_among(tables, user_id, ids), known(table, view))
+        select(*columns(tables), wanted.c.beside, wanted.c.before)
+        .select_from(wanted.join(table, table.c.id == wanted.c.id))
+        .where(owned(table))
     )
 
 
-def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -> Query:
-    """The messages as rows."""
+def by_id(tables: Tables, user_id: str, message_id: uuid.UUID, view: View) -> Query:
+    """One message as a row."""
     table = tables.conversations.table
-    return select(table).where(_among(tables, user_id, ids), known(table, view))
+    return select(*columns(tables)).where(
+        table.c.user_id == user_id, table.c.message_id == message_id, known(table, view)
+    )
+
+
+def _passing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
+    return [] if shape.where is None else [compile_sql(shape.where, message_columns(tables))]
+
+
+def _vector_conditions(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
+    vectors, message = tables.conversation_embeddings.table, tables.conversations.table
+    if shape.where is None:
+        return [shape.known(vectors)]
+    passing = exists().where(
+        message.c.message_id == vectors.c.message_id, shape.known(message), *_passing(tables, shape)
+    )
+    return [shape.known(vectors), passing]
 
 
 def in_session(
@@ -102,7 +144,8 @@ def in_session(
 ) -> Query:
     """A session's messages in order."""
     table = tables.conversations.table
-    statement = select(table).where(table.c.user_id == user_id, table.c.session_id == session_id, known(table, view))
+    mine = (table.c.user_id == user_id, table.c.session_id == session_id)
+    statement = select(*columns(tables)).where(*mine, known(table, view))
     if after is not None:
         statement = statement.where(table.c.seq > after)
     return statement.order_by(table.c.seq).limit(limit)
@@ -111,7 +154,7 @@ def in_session(
 def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int) -> Query:
     """Current messages nothing was extracted from yet, oldest first."""
     table = tables.conversations.table
-    statement = select(table).where(table.c.user_id == user_id, known_now(table), ~table.c.extracted)
+    statement = select(*columns(tables)).where(table.c.user_id == user_id, known_now(table), ~table.c.extracted)
     if session_id is not None:
         statement = statement.where(table.c.session_id == session_id)
     return statement.order_by(table.c.version, table.c.seq).limit(limit)
@@ -207,8 +250,3 @@ def _said(c: Any) -> ColumnElement[str]:
 
 def _ids(ids: Sequence[uuid.UUID]) -> Any:
     return bindparam("ids", list(ids), type_=ARRAY(UUID), unique=True)
-
-
-def _among(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> ColumnElement[bool]:
-    table = tables.conversations.table
-    return and_(table.c.user_id == user_id, table.c.message_id == any_(_ids(ids)))

@@ -16,6 +16,7 @@ from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import known_now, new_row
 from memground.text import check_text, question_share, show
 from memground.view import KNOWN_SINCE, View
+from memground.words import keys, words
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import messages as queries
@@ -47,7 +48,7 @@ class ConversationService:
         checks.name(user_id, "user_id")
         checks.name(session_id, "session_id")
         stamp = self._session.stamp(origin)
-        drafts = [_draft(message, stamp) for message in checks.items(messages, "messages", "NewMessage")]
+        drafts = [_draft(user_id, message, stamp) for message in checks.items(messages, "messages", "NewMessage")]
         if not drafts:
             return []
         named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
@@ -89,7 +90,7 @@ class ConversationService:
         return [rows.message(row, view) for row in (await self._session.execute(statement)).mappings()]
 
     async def get_message(self, user_id: str, message_id: uuid.UUID, view: View) -> Message | None:
-        statement = queries.by_ids(self._tables, checks.name(user_id, "user_id"), [message_id], view)
+        statement = queries.by_id(self._tables, checks.name(user_id, "user_id"), message_id, view)
         row = (await self._session.execute(statement)).mappings().first()
         return None if row is None else rows.message(row, view)
 
@@ -196,20 +197,24 @@ def _any_of(external_ids: Sequence[str]) -> Any:
     return any_(bindparam("external_ids", list(external_ids), type_=ARRAY(VARCHAR)))
 
 
-def _draft(message: NewMessage, stamp: Stamp) -> dict[str, Any]:
+def _draft(user_id: str, message: NewMessage, stamp: Stamp) -> dict[str, Any]:
     """The message as a row without its place. It was known when it was said, but never before now."""
     if not isinstance(message, NewMessage):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"a message must be a NewMessage, got {type(message).__name__} {show(message)}")
     said_at = checks.moment(message.timestamp, "timestamp") or stamp.at
+    content = check_text(message.content, "content")
+    speaker = checks.optional_name(message.speaker, "speaker")
     values = {
         "message_id": uuid.uuid4(),
         "role": checks.name(message.role, "role", limit=50),
-        "speaker": checks.optional_name(message.speaker, "speaker"),
-        "content": check_text(message.content, "content"),
+        "speaker": speaker,
+        "content": content,
         "extracted": False,
         "metadata_": checks.metadata(message.metadata),
         "external_id": checks.optional_name(message.external_id, "external_id"),
         "event_at": said_at,
-        "question_share": question_share(message.content),
+        "question_share": question_share(content),
+        # A turn is found by who said it, too: "what did Anna say about …".
+        "words": keys(user_id, words(content if speaker is None else f"{speaker} {content}")),
     }
     return new_row(stamp, values, known_from=max(min(said_at, stamp.at), KNOWN_SINCE))

@@ -15,6 +15,7 @@ from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import kv as queries
+from neuromem.queries.scope import Scope
 from neuromem.services import rows
 from neuromem.types import DEFAULT_ORIGIN, KeyValue
 
@@ -66,6 +67,13 @@ class KVService:
         check_text(prefix, "prefix", limit=255, empty=True)
         statement = queries.in_namespace(self._session.tables, namespace, scope_id, view, prefix)
         return [rows.key_value(row, view) for row in (await self._session.execute(statement)).mappings()]
+
+    async def all(self, namespace: str, scope_id: str, view: View) -> dict[str, Any]:
+        """The values of a namespace by key."""
+        scope = Scope(scope_id, View(view.now, view.known_at))
+        statement = queries.all_in_namespace(self._session.tables, scope.shape)
+        found = await self._session.execute(statement, scope.values(namespace=namespace))
+        return {row.key: row.value for row in found}
 
     async def history(self, namespace: str, scope_id: str, key: str, view: View) -> Entries:
         """All versions the view knows of, newest first."""

@@ -19,7 +19,7 @@ from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import memories as queries
-from neuromem.queries.memories import MemoryScope
+from neuromem.queries.scope import Scope
 from neuromem.services import rows
 from neuromem.types import DEFAULT_ORIGIN, Memory, MemoryRef, Page, Source
 
@@ -41,18 +41,19 @@ class MemoryService:
         row = (await self._session.execute(statement)).mappings().first()
         if row is None:
             return None
-        sources = await self.sources(user_id, [key], view)
+        sources = await self.sources(Scope(user_id, view), [key])
         return rows.memory(row, view, sources.get(key, ()))
 
-    async def list(self, scope: MemoryScope, *, cursor: str | None, limit: int) -> Page[Memory]:
+    async def list(self, scope: Scope, *, cursor: str | None, limit: int) -> Page[Memory]:
         """A page of memories, the last written first."""
         checks.name(scope.user_id, "user_id")
         checks.limit(limit)
-        after = None if cursor is None else _position(cursor)
-        statement = queries.page(self._tables, scope, after=after, limit=limit + 1)
-        found = (await self._session.execute(statement)).mappings().all()
+        version, last = (None, None) if cursor is None else _position(cursor)
+        statement = queries.page(self._tables, scope.shape, after=cursor is not None)
+        values = scope.values(version=version, id=last, limit=limit + 1)
+        found = (await self._session.execute(statement, values)).mappings().all()
         shown = found[:limit]
-        sources = await self.sources(scope.user_id, [row["memory_id"] for row in shown], scope.view)
+        sources = await self.sources(scope, [row["memory_id"] for row in shown])
         items = tuple(rows.memory(row, scope.view, sources.get(row["memory_id"], ())) for row in shown)
         return Page(items, _cursor(shown[-1]) if len(found) > limit else None)
 
@@ -109,12 +110,14 @@ class MemoryService:
             return found[0]
         raise _unknown(user_id, memory_id)
 
-    async def sources(self, user_id: str, memory_ids: Sequence[uuid.UUID], view: View) -> SourcesByMemory:
-        """What memories came from."""
+    async def sources(self, scope: Scope, memory_ids: Sequence[uuid.UUID]) -> SourcesByMemory:
+        """What memories came from, as the scope's view knows it."""
         if not memory_ids:
             return {}
         found: SourcesByMemory = {}
-        for row in await self._session.execute(queries.sources_of(self._tables, user_id, memory_ids, view)):
+        links = Scope(scope.user_id, View(scope.view.now, scope.view.known_at))
+        statement = queries.sources_of(self._tables, links.shape)
+        for row in await self._session.execute(statement, links.values(ids=list(memory_ids))):
             memory_id, source = rows.source(row)
             found.setdefault(memory_id, []).append(source)
         return found

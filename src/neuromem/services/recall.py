@@ -11,10 +11,11 @@ from memground.filters import Filter
 from memground.postgres.engine import Row
 from memground.text import fold
 from memground.view import View
+from memground.words import asked, keys
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import messages as queries
-from neuromem.queries.memories import MemoryScope
+from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import Arms, RankingProfile, top_with_best
 from neuromem.services import rows
 from neuromem.services.kv import KVService
@@ -45,8 +46,12 @@ class RecallQuestion:
     where: Filter | None = None
     include_conversations: bool = True
 
-    def scope(self) -> MemoryScope:
-        return MemoryScope(self.user_id, self.view, self.memory_types, self.where)
+    def scope(self) -> Scope:
+        return Scope(self.user_id, self.view, self.memory_types, self.where)
+
+    def conversation_scope(self) -> Scope:
+        """The scope of messages, which have no type and no validity."""
+        return Scope(self.user_id, View(self.view.now, self.view.known_at), where=self.where)
 
 
 class RecallService:
@@ -70,13 +75,14 @@ class RecallService:
         async with self._search.query_vector(question.query, query_embedding) as embedding:
             memory_words = await self._search.keyword_arm(scope, question.query)
             message_words = await self._keyword_messages(question)
+            exact = await self._search.exact(scope)
             profile = await self._fetch_user_profile(question)
             vector = await embedding
-        messages = Arms(await self._vector_messages(question, vector), message_words)
-        memories = await self._fetch_vector_memories(question, scope, vector, memory_words, messages)
-        vector_top = max(memories.vector_top, max(messages.vector.values(), default=0.0))
-        keyword_top = max(memories.keyword_top, max(messages.keyword.values(), default=0.0))
-        said, best_said = await self._search_conversations(question, messages, vector_top, keyword_top)
+        messages = await self._candidate_messages(question, vector, message_words)
+        tops = (max(messages.arms.vector.values(), default=0.0), max(message_words.values(), default=0.0))
+        memories = await self._fetch_vector_memories(question, vector, memory_words, exact=exact, tops=tops)
+        tops = (max(memories.vector_top, tops[0]), max(memories.keyword_top, tops[1]))
+        said, best_said = await self._search_conversations(question, messages, tops)
         merged = _merge(memories.hits, said)
         merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*memories.best, *best_said])
         vector_results = top_with_best(memories.hits, question.limit, lambda hit: hit.memory.memory_id, memories.best)
@@ -94,103 +100,100 @@ class RecallService:
     async def _fetch_vector_memories(
         self,
         question: RecallQuestion,
-        scope: MemoryScope,
         vector: Sequence[float],
         keyword: Sequence[tuple[uuid.UUID, float]],
-        messages: Arms[uuid.UUID],
+        *,
+        exact: bool,
+        tops: tuple[float, float],
     ) -> ScoredMemories:
-        tops = (max(messages.vector.values(), default=0.0), max(messages.keyword.values(), default=0.0))
-        exact = await self._search.exact(scope)
-        return await self._search.scored_search(scope, vector, keyword, limit=question.limit, exact=exact, tops=tops)
+        return await self._search.scored_search(
+            question.scope(), vector, keyword, limit=question.limit, exact=exact, tops=tops
+        )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
-        entries = await KVService(self._session).list(PROFILE_NAMESPACE, question.user_id, question.view)
-        return {entry.key: entry.value for entry in entries}
+        return await KVService(self._session).all(PROFILE_NAMESPACE, question.user_id, question.view)
 
     async def _keyword_messages(self, question: RecallQuestion) -> dict[uuid.UUID, float]:
-        if not question.include_conversations:
+        words = keys(question.user_id, asked(question.query))
+        if not (words and question.include_conversations):
             return {}
-        statement = queries.keyword_arm(
-            self._tables,
-            question.user_id,
-            question.query,
-            question.view,
-            question.where,
-            limit=self._ranking.candidates,
-        )
-        return {row.id: row.score for row in await self._session.execute(statement)}
+        scope = question.conversation_scope()
+        statement = queries.keyword_arm(self._tables, scope.shape, self._ranking.candidates)
+        return {row.id: row.score for row in await self._session.execute(statement, scope.values(words=words))}
 
-    async def _vector_messages(self, question: RecallQuestion, vector: Sequence[float]) -> dict[uuid.UUID, float]:
+    async def _candidate_messages(
+        self, question: RecallQuestion, vector: Sequence[float], words: dict[uuid.UUID, float]
+    ) -> "_Candidates":
+        """What both arms say of messages, and where those messages stand."""
         if not question.include_conversations:
-            return {}
-        table = self._tables.conversation_embeddings.table
-        mine, passing = queries.vector_conditions(self._tables, question.user_id, question.view, question.where)
-        statement = queries.vector_arm(
-            self._tables,
-            vector,
-            [*mine, *passing],
-            limit=self._ranking.candidates,
-            exact=await self._search.compares_all(table, mine, passing),
-        )
-        return {row.id: row.score for row in await self._session.execute(statement)}
+            return _Candidates(Arms({}, {}), {})
+        scope = question.conversation_scope()
+        exact = await self._search.compares_all(scope, queries.exact_is_cheaper, queries.is_few)
+        statement = queries.candidates(self._tables, scope.shape, self._ranking.candidates, exact=exact)
+        values = scope.values(vector=vector, keyword_ids=list(words))
+        found = (await self._session.execute(statement, values)).all()
+        near = [(row.message_id, row.vector_score) for row in found if row.vector_score is not None]
+        near.sort(key=lambda pair: (-pair[1], pair[0]))
+        turns = {row.message_id: _Turn(row.session_id, row.question_share) for row in found}
+        return _Candidates(Arms(dict(near), words), turns)
 
     async def _search_conversations(
-        self, question: RecallQuestion, arms: Arms[uuid.UUID], vector_top: float, keyword_top: float
+        self, question: RecallQuestion, candidates: "_Candidates", tops: tuple[float, float]
     ) -> tuple[list[MessageHit], list[str]]:
         """Messages ranked with their surroundings, best first, and the ids of each arm's best."""
-        profile, view = self._ranking, question.view
-        fused = arms.fused(profile, vector_top=vector_top, keyword_top=keyword_top)
+        profile, view, arms, turns = self._ranking, question.view, candidates.arms, candidates.turns
+        fused = arms.fused(profile, vector_top=tops[0], keyword_top=tops[1])
         if not fused:
             return [], []
-        turns = await self._turns(question, list(fused))
+        unlisted = arms.unlisted(profile, vector_top=tops[0])
         best_of_session: dict[str, float] = {}
         for key, turn in turns.items():
             best_of_session[turn.session_id] = max(best_of_session.get(turn.session_id, 0.0), fused[key])
-        leading = sorted(turns, key=lambda key: (-fused[key], key))[:_CONTEXT_CANDIDATES]
-        beside = await self._beside(question, leading, turns)
-        unlisted = arms.unlisted(profile, vector_top=vector_top)
-        scored: dict[uuid.UUID, tuple[float, dict[str, float]]] = {}
-        for key, turn in turns.items():
+
+        def scored(key: uuid.UUID, turn: _Turn, near: float) -> tuple[float, dict[str, float]]:
             own = fused.get(key, unlisted)
-            near = max((weight * fused.get(other, unlisted) for other, weight in beside.get(key, ())), default=0.0)
-            session = max(best_of_session[turn.session_id], own)
+            session = max(best_of_session.get(turn.session_id, 0.0), own)
             parts = {"fused": own, "neighbours": near, "session": session}
-            scored[key] = (profile.in_context(**parts, question_share=turn.question_share), parts)
-        wanted = sorted(scored, key=lambda key: (-scored[key][0], key))
+            return profile.in_context(**parts, question_share=turn.question_share), parts
+
+        alone = {key: scored(key, turn, 0.0)[0] for key, turn in turns.items()}
+        leading = sorted(turns, key=lambda key: (-alone[key], key))[: question.limit + _CONTEXT_CANDIDATES]
         best = [next(iter(arm)) for arm in (arms.vector, arms.keyword) if arm]
-        # Age may reorder what surroundings ranked, so more are read than are shown.
-        read = dict.fromkeys([*wanted[: question.limit + _CONTEXT_CANDIDATES], *best])
-        statement = queries.by_ids(self._tables, question.user_id, list(read), view)
+        wanted = list(dict.fromkeys([*leading, *best]))
+        found, beside = await self._with_neighbours(question, wanted, turns)
         ranks = tuple({key: rank for rank, key in enumerate(arm, 1)} for arm in (arms.vector, arms.keyword))
-        hits = [
-            self._message_hit(row, scored[row["message_id"]], arms, ranks, view)
-            for row in (await self._session.execute(statement)).mappings()
-        ]
+        hits: list[MessageHit] = []
+        for key, row in found.items():
+            near = max((weight * fused.get(other, unlisted) for other, weight in beside.get(key, ())), default=0.0)
+            turn = _Turn(row["session_id"], row["question_share"])
+            hits.append(self._message_hit(row, scored(key, turn, near), arms, ranks, view))
         return sorted(hits, key=lambda hit: (-hit.score, hit.message.message_id)), [str(key) for key in best]
 
-    async def _turns(self, question: RecallQuestion, ids: list[uuid.UUID]) -> dict[uuid.UUID, "_Turn"]:
-        statement = queries.places(self._tables, question.user_id, ids, question.view)
-        rows_found = await self._session.execute(statement)
-        return {row.message_id: _Turn(row.session_id, row.question_share) for row in rows_found}
+    async def _with_neighbours(
+        self, question: RecallQuestion, ids: list[uuid.UUID], turns: Mapping[uuid.UUID, "_Turn"]
+    ) -> tuple[dict[uuid.UUID, Row], dict[uuid.UUID, list[tuple[uuid.UUID, float]]]]:
+        """The messages and those beside them as rows, and who stands next to whom, and how much that counts.
 
-    async def _beside(
-        self, question: RecallQuestion, leading: list[uuid.UUID], turns: dict[uuid.UUID, "_Turn"]
-    ) -> dict[uuid.UUID, list[tuple[uuid.UUID, float]]]:
-        """Who stands next to whom, and how much that counts: an answer owes more to the question before it.
-
-        Neighbours that were no candidates are added to `turns`; with a filter, only those that passed it count.
+        An answer owes more to the question before it. With a filter, only neighbours that passed it count.
         """
+        scope = question.conversation_scope()
+        statement = queries.with_neighbours(self._tables, Shape(past=scope.shape.past))
+        found: dict[uuid.UUID, Row] = {}
+        pairs: list[tuple[Row, uuid.UUID]] = []
+        for row in (await self._session.execute(statement, scope.values(ids=ids))).mappings():
+            if row["beside"] is None:
+                found[row["message_id"]] = row
+            elif question.where is None or row["message_id"] in turns:
+                pairs.append((row, row["beside"]))
         beside: dict[uuid.UUID, list[tuple[uuid.UUID, float]]] = {}
-        statement = queries.neighbours(self._tables, question.user_id, leading, question.view)
-        for row in await self._session.execute(statement):
-            if question.where is not None and row.other not in turns:
-                continue
-            turns.setdefault(row.other, _Turn(row.session_id, row.question_share))
-            before, after = (row.other, row.message_id) if row.before else (row.message_id, row.other)
-            asked = self._ranking.answer * turns[before].question_share
-            beside.setdefault(after, []).append((before, 1.0 + asked))
+        for row, key in pairs:
+            other = row["message_id"]
+            found.setdefault(other, row)
+            before, after = (other, key) if row["before"] else (key, other)
+            weight = 1.0 + self._ranking.answer * found[before]["question_share"]
+            beside.setdefault(after, []).append((before, weight))
             beside.setdefault(before, []).append((after, 1.0))
-        return beside
+        return found, beside
 
     def _message_hit(
         self,
@@ -222,6 +225,14 @@ class _Turn:
 
     session_id: str
     question_share: float
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """The messages the arms found."""
+
+    arms: Arms[uuid.UUID]
+    turns: Mapping[uuid.UUID, _Turn]
 
 
 def _merge(memories: Sequence[Hit], messages: Sequence[MessageHit]) -> list[MergedHit]:

@@ -2,29 +2,29 @@
 
 import asyncio
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, insert
+from sqlalchemy import insert
 
 from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import InvalidInputError, MemoryStoreError, ProviderError
 from memground.postgres import versioned
-from memground.postgres.arms import approximate_settings, exact_is_cheaper
+from memground.postgres.arms import approximate_settings
+from memground.postgres.engine import Query
 from memground.text import check_text, show
 from memground.view import View
+from memground.words import asked, keys, words
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import memories as queries
-from neuromem.queries.memories import MemoryScope
+from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
 from neuromem.services import rows
 from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory
-
-type Condition = ColumnElement[bool]
 
 UNCHANGED: Any = object()
 """Default of `update`: leave the field as it is (None would mean: clear it)."""
@@ -86,18 +86,19 @@ class SearchService:
             values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
         )
         if vector is not None and values["content"] != row["content"]:
-            values["embedding"] = vector
+            values |= {"embedding": vector, "words": keys(user_id, words(values["content"]))}
             # Other words are news: their age counts from now, unless they say since when they hold.
             values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
         elif "valid_from" in values and valid_from is not None:
             values["event_at"] = valid_from
         vt, owned = self._tables.embeddings, queries.owned(self._tables, user_id, row["memory_id"])
         now = await versioned.append(self._session, vt, row, values, stamp, where=owned, known_from=start)
-        sources = await service.sources(user_id, [row["memory_id"]], View(now=stamp.at))
-        return rows.memory(now, View(now=stamp.at), sources.get(row["memory_id"], ()))
+        view = View(now=stamp.at)
+        sources = await service.sources(Scope(user_id, view), [row["memory_id"]])
+        return rows.memory(now, view, sources.get(row["memory_id"], ()))
 
     async def search(
-        self, scope: MemoryScope, query: str, *, limit: int, query_embedding: Sequence[float] | None, explain: bool
+        self, scope: Scope, query: str, *, limit: int, query_embedding: Sequence[float] | None, explain: bool
     ) -> list[Hit]:
         """The best memories for a query."""
         checks.name(scope.user_id, "user_id")
@@ -110,32 +111,33 @@ class SearchService:
         hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
         return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
 
-    async def keyword_arm(self, scope: MemoryScope, query: str) -> list[tuple[uuid.UUID, float]]:
+    async def keyword_arm(self, scope: Scope, query: str) -> list[tuple[uuid.UUID, float]]:
         """(version row id, score) of the memories that share a word with the query, best first."""
-        statement = queries.keyword_arm(self._tables, scope, query, self._ranking.candidates)
-        return [(row.id, row.score) for row in await self._session.execute(statement)]
+        if not (words := keys(scope.user_id, asked(query))):
+            return []
+        statement = queries.keyword_arm(self._tables, scope.shape, self._ranking.candidates)
+        return [(row.id, row.score) for row in await self._session.execute(statement, scope.values(words=words))]
 
-    async def exact(self, scope: MemoryScope) -> bool:
-        """Whether the scope holds few enough memories to compare every vector."""
-        tables = self._tables
-        return await self.compares_all(tables.embeddings.table, scope.indexed(tables), scope.further(tables))
+    async def exact(self, scope: Scope) -> bool:
+        """Whether all vectors in the scope are compared; if not, HNSW is told to look further."""
+        return await self.compares_all(scope, queries.exact_is_cheaper, queries.is_few)
 
-    async def compares_all(self, table: Table, where: Sequence[Condition], further: Sequence[Condition]) -> bool:
-        """Whether few enough rows are admitted for an exact scan; if not, HNSW is told to look further.
+    async def compares_all(self, scope: Scope, cheaper: Callable[..., Query], few: Callable[..., Query]) -> bool:
+        """Whether `cheaper` says that comparing all the user's rows is, or `few` that not many pass the scope's filter.
 
-        `further` are conditions that are dear to test: they are counted only where the others admit too many rows.
+        If neither, HNSW is told to look further than it would.
         """
-        limit = self._ranking.candidates
-        if await self._session.scalar(exact_is_cheaper(where, table, limit)):
+        limit, shape, values = self._ranking.candidates, scope.shape, scope.values()
+        if await self._session.scalar(cheaper(self._tables, Shape(), limit), values):
             return True
-        if further and await self._session.scalar(exact_is_cheaper([*where, *further], table, limit)):
+        if (shape.typed or shape.where is not None) and await self._session.scalar(few(self._tables, shape), values):
             return True
         await self._session.execute(approximate_settings(limit))
         return False
 
     async def scored_search(
         self,
-        scope: MemoryScope,
+        scope: Scope,
         vector: Sequence[float],
         keyword: Sequence[tuple[uuid.UUID, float]],
         *,
@@ -147,13 +149,17 @@ class SearchService:
 
         `tops`: the best vector and keyword score found elsewhere, so that scores compare with what is ranked there.
         """
-        statement = queries.scored(
-            self._tables, scope, vector, keyword, self._ranking, limit=limit, exact=exact, tops=tops
+        values = scope.values(
+            vector=vector,
+            keyword_ids=[row[0] for row in keyword],
+            keyword_scores=[row[1] for row in keyword],
+            vector_top=tops[0],
+            keyword_top=tops[1],
+            limit=limit,
         )
-        found = (await self._session.execute(statement)).mappings().all()
-        sources = await MemoryService(self._session).sources(
-            scope.user_id, [row["memory_id"] for row in found], scope.view
-        )
+        statement = queries.scored(self._tables, scope.shape, self._ranking, exact=exact)
+        found = (await self._session.execute(statement, values)).mappings().all()
+        sources = await MemoryService(self._session).sources(scope, [row["memory_id"] for row in found])
         hits = [
             Hit(
                 rows.memory(row, scope.view, sources.get(row["memory_id"], ())), row["score"], _explain(row, scope.view)
@@ -218,6 +224,7 @@ def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
         "memory_id": uuid.uuid4(),
         "user_id": user_id,
         "content": check_text(memory.content, "content"),
+        "words": keys(user_id, words(memory.content)),
         "memory_type": checks.name(memory.memory_type, "memory_type", limit=50),
         "metadata_": checks.metadata(memory.metadata),
         "importance": DEFAULT_IMPORTANCE if memory.importance is None else checks.importance(memory.importance),

@@ -2,7 +2,6 @@
 
 import sqlalchemy as sa
 from alembic import context, op
-from pgvector.sqlalchemy import VECTOR
 from sqlalchemy.dialects import postgresql
 
 revision = "0001"
@@ -11,13 +10,12 @@ down_revision = None
 
 def upgrade() -> None:
     attributes = context.config.attributes
-    schema, dims, engine = attributes["schema"], attributes["dims"], attributes["keyword_engine"]
+    schema, dims = attributes["schema"], attributes["dims"]
     _conversation_embeddings(schema, dims)
     _conversation_sessions(schema)
-    _conversations(schema, engine)
-    _crash_witness(schema)
+    _conversations(schema)
     _documents(schema)
-    _embeddings(schema, dims, engine)
+    _embeddings(schema, dims)
     _emotion_profiles(schema)
     _graph_edges(schema)
     _graph_nodes(schema)
@@ -27,12 +25,14 @@ def upgrade() -> None:
     _meta(schema)
 
 
-_BM25 = {
-    "key_field": "'id'",
-    "mutable_segment_rows": "20",
-    "layer_sizes": "'1kb, 10kb, 100kb, 1mb, 100mb'",
-    "background_layer_sizes": "'0'",
-}
+class _Vector(sa.types.UserDefinedType[str]):
+    """pgvector's `vector(dims)`."""
+
+    def __init__(self, dims: int) -> None:
+        self.dims = dims
+
+    def get_col_spec(self, **_: object) -> str:
+        return f"vector({self.dims})"
 
 
 def _hnsw(name: str, table: str, schema: str, dims: int) -> None:
@@ -51,25 +51,6 @@ def _hnsw(name: str, table: str, schema: str, dims: int) -> None:
         op.create_index(name, table, [half], schema=schema, postgresql_using="hnsw")
 
 
-def _keywords(name: str, table: str, text: str, literals: list[str], *, schema: str, engine: str) -> None:
-    """BM25 where the server has pg_search, else an index for text search."""
-    apart = r"'([-\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f])'"
-    spaced = rf"regexp_replace((%s), {apart}, ' \1 ', 'g')"
-    if engine == "bm25":
-        columns = [
-            "id",
-            sa.text(f"(({spaced % text})::pdb.simple('alias=english','stemmer=english','stopwords_language=english'))"),
-            sa.text(f"(({text})::pdb.jieba('alias=chinese','trim=true'))"),
-            *(sa.text(f"({column}::pdb.literal)") for column in literals),
-            "known_from",
-            "known_to",
-        ]
-        op.create_index(name, table, columns, schema=schema, postgresql_using="bm25", postgresql_with=_BM25)
-    else:
-        lexemes = sa.text(f"to_tsvector('english'::regconfig, {spaced % f'left(({text}), 100000)'})")
-        op.create_index(name, table, [lexemes], schema=schema, postgresql_using="gin")
-
-
 def _conversation_embeddings(schema: str, dims: int) -> None:
     op.create_table(
         "conversation_embeddings",
@@ -83,7 +64,7 @@ def _conversation_embeddings(schema: str, dims: int) -> None:
         sa.Column("closed_origin", sa.String(length=255), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("user_id", sa.String(length=255), nullable=False),
-        sa.Column("embedding", VECTOR(dims), nullable=False),
+        sa.Column("embedding", _Vector(dims), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
@@ -119,7 +100,7 @@ def _conversation_sessions(schema: str) -> None:
     op.create_index("uq_session", "conversation_sessions", ["user_id", "session_id"], unique=True, schema=schema)
 
 
-def _conversations(schema: str, engine: str) -> None:
+def _conversations(schema: str) -> None:
     op.create_table(
         "conversations",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -144,14 +125,6 @@ def _conversations(schema: str, engine: str) -> None:
         sa.Column("question_share", sa.Float(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
-    )
-    _keywords(
-        "idx_conv_bm25",
-        "conversations",
-        "coalesce(speaker, '') || ' ' || content",
-        ["user_id"],
-        schema=schema,
-        engine=engine,
     )
     op.create_index("ix_conv_session", "conversations", ["user_id", "session_id", "seq"], unique=False, schema=schema)
     op.create_index(
@@ -179,17 +152,6 @@ def _conversations(schema: str, engine: str) -> None:
         postgresql_where=sa.text("known_to IS NOT NULL AND external_id IS NOT NULL"),
     )
     op.create_index("uq_conv_version", "conversations", ["message_id", "version"], unique=True, schema=schema)
-
-
-def _crash_witness(schema: str) -> None:
-    op.create_table(
-        "crash_witness",
-        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
-        schema=schema,
-        prefixes=["UNLOGGED"],
-    )
-    witness = sa.table("crash_witness", sa.column("since"), schema=schema)
-    op.execute(sa.insert(witness).values(since=sa.func.clock_timestamp()))
 
 
 def _documents(schema: str) -> None:
@@ -232,7 +194,7 @@ def _documents(schema: str) -> None:
     op.create_index("uq_doc_version", "documents", ["document_id", "version"], unique=True, schema=schema)
 
 
-def _embeddings(schema: str, dims: int, engine: str) -> None:
+def _embeddings(schema: str, dims: int) -> None:
     op.create_table(
         "embeddings",
         sa.Column("id", sa.UUID(), nullable=False),
@@ -246,7 +208,7 @@ def _embeddings(schema: str, dims: int, engine: str) -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("user_id", sa.String(length=255), nullable=False),
         sa.Column("content", sa.Text(), nullable=False),
-        sa.Column("embedding", VECTOR(dims), nullable=True),
+        sa.Column("embedding", _Vector(dims), nullable=True),
         sa.Column("memory_type", sa.String(length=50), server_default="general", nullable=False),
         sa.Column("metadata_", postgresql.JSONB(astext_type=sa.Text()), nullable=False),
         sa.Column("importance", sa.SmallInteger(), nullable=False),
@@ -257,7 +219,6 @@ def _embeddings(schema: str, dims: int, engine: str) -> None:
         sa.PrimaryKeyConstraint("id"),
         schema=schema,
     )
-    _keywords("idx_emb_bm25", "embeddings", "content", ["user_id", "memory_type"], schema=schema, engine=engine)
     _hnsw("idx_emb_vector", "embeddings", schema, dims)
     op.create_index("ix_emb_user", "embeddings", ["user_id"], unique=False, schema=schema)
     op.create_index(
