@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy import (
     REAL,
     BigInteger,
@@ -237,3 +239,12 @@ class KeywordArm:
         score = cast(func.sum(idf.c.idf * hits.c.tf * (_K1 + 1.0) / (hits.c.tf + norm)), Float).label("score")
         ranked = select(hits.c.id, score).join(idf, idf.c.word == hits.c.word).group_by(hits.c.id)
         return ranked.order_by(score.desc(), hits.c.id).limit(limit)
+
+
+_WORD = np.dtype([("size", ">i4"), ("word", ">i8")])
+_HEADER = 20  # dimensions, flags, element type, size and lower bound, of an array that is not empty
+
+
+def read_words(sent: bytes) -> NDArray[np.int64]:
+    """(n,) the words in what `array_send` makes of a `words` column: far quicker than a list of Python's numbers."""
+    return np.frombuffer(sent, dtype=_WORD, offset=min(_HEADER, len(sent)))["word"].astype(np.int64)

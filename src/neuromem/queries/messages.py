@@ -7,12 +7,16 @@ from typing import Any
 from sqlalchemy import (
     UUID,
     ColumnElement,
+    Float,
+    FromClause,
+    LargeBinary,
     String,
+    Table,
     and_,
     any_,
     bindparam,
+    case,
     exists,
-    false,
     func,
     literal,
     null,
@@ -30,6 +34,12 @@ from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import message_columns
 from neuromem.queries.scope import Shape, built_once, owned
+
+LEADING = 60
+"""Turns of which it is read what stands around them. Those below cannot reach the top by their surroundings alone."""
+
+WORDS_READ = 512
+"""Words of a turn that its ranking looks at: of a pasted file, the beginning."""
 
 CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
@@ -63,58 +73,94 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def candidates(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
-    """What both arms found: (message_id, vector_score, session_id, question_share), in no order.
+def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
+    """The turns that come into question, in no order: what both arms found, and what stands around the best of it.
 
-    The messages nearest to :vector, with their scores, and those of the keyword arm (:keyword_ids).
+    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). (message_id, similarity, earlier, later,
+    session_id, question_share, speaker, event_at, words). `similarity` is NULL where the vector arm did not list it.
+    Of the LEADING best, `earlier` and `later` name up to two turns that the view knows before and after in the session,
+    nearest first. `words` is PostgreSQL's binary form of bigint[], as `read_words` takes it.
     """
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
     near = tables.message_vectors.candidates(
         vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, exact=exact
     ).subquery("near")
-    words = func.unnest(bindparam("keyword_ids", type_=ARRAY(UUID))).table_valued("id", name="words").render_derived()
+    ids, scores = bindparam("keyword_ids", type_=ARRAY(UUID)), bindparam("keyword_scores", type_=ARRAY(Float))
+    found = func.unnest(ids, scores).table_valued("id", "score", name="found").render_derived()
+    # Only to choose whose surroundings are read; the ranking weighs more.
+    meaning = func.coalesce(near.c.score, func.min(near.c.score).over()) / func.max(func.abs(near.c.score)).over()
+    words = found.c.score / func.max(found.c.score).over()
+    worth = func.coalesce(meaning, 0.0) + func.coalesce(words, 0.0)
     both = (
-        select(func.coalesce(near.c.id, words.c.id).label("id"), near.c.score)
-        .select_from(near.join(words, near.c.id == words.c.id, full=True))
+        select(func.coalesce(near.c.id, found.c.id).label("id"), near.c.score.label("similarity"), worth.label("worth"))
+        .select_from(near.join(found, near.c.id == found.c.id, full=True))
         .subquery("both_arms")
     )
-    return (
-        select(table.c.message_id, both.c.score.label("vector_score"), table.c.session_id, table.c.question_share)
+    place = func.row_number().over(order_by=(both.c.worth.desc(), both.c.id))
+    listed = (
+        select(table.c.id, table.c.message_id, table.c.session_id, table.c.seq, both.c.similarity, place.label("place"))
         .select_from(both.join(table, table.c.message_id == both.c.id))
         .where(shape.known(table))
+        .cte("listed")
+        .prefix_with("MATERIALIZED")
     )
+    led = (
+        select(
+            listed.c.id,
+            listed.c.message_id,
+            listed.c.similarity,
+            case((listed.c.place <= LEADING, _around(table, shape, listed, earlier=True))).label("earlier"),
+            case((listed.c.place <= LEADING, _around(table, shape, listed, earlier=False))).label("later"),
+        )
+        .cte("led")
+        .prefix_with("MATERIALIZED")
+    )
+    around = select(func.unnest(led.c.earlier + led.c.later).label("message_id")).distinct().subquery("around")
+    nothing = null().cast(ARRAY(UUID))
+    beside = (
+        select(table.c.message_id, null().cast(Float), nothing, nothing, *_told(table))
+        .select_from(around.join(table, table.c.message_id == around.c.message_id))
+        .where(shape.known(table), *_passing(tables, shape))
+        .where(~exists().where(led.c.message_id == around.c.message_id))
+    )
+    direct = select(led.c.message_id, led.c.similarity, led.c.earlier, led.c.later, *_told(table)).select_from(
+        led.join(table, table.c.id == led.c.id)
+    )
+    return select(union_all(direct.where(owned(table)), beside).subquery("pool"))
+
+
+def _around(table: Table, shape: Shape, turn: FromClause, *, earlier: bool) -> ColumnElement[Any]:
+    """The two turns before or after another that the view knows, nearest first, as an array of message ids."""
+    other = table.alias("other")
+    beyond = other.c.seq < turn.c.seq if earlier else other.c.seq > turn.c.seq
+    nearest = other.c.seq.desc() if earlier else other.c.seq
+    two = (
+        select(other.c.message_id)
+        .where(shape.known(other), other.c.session_id == turn.c.session_id, beyond)
+        .order_by(nearest)
+        .limit(2)
+        .correlate(turn)
+    )
+    return func.array(two.scalar_subquery(), type_=ARRAY(UUID))
+
+
+def _told(table: Table) -> list[ColumnElement[Any]]:
+    """What the ranking needs to know of a turn."""
+    c = table.c
+    words = func.array_send(c.words[1:WORDS_READ], type_=LargeBinary).label("words")
+    return [c.session_id, c.question_share, c.speaker, c.event_at, words]
+
+
+def by_ids(tables: Tables, shape: Shape) -> Query:
+    """The messages :ids as rows."""
+    return _by_ids(tables, Shape(past=shape.past))
 
 
 @built_once
-def with_neighbours(tables: Tables, shape: Shape) -> Query:
-    """The messages :ids, and the turns the view knows just before and just after each.
-
-    Messages as rows, with `beside` (the message a turn stands beside, NULL for the messages asked for) and `before`
-    (whether it precedes that).
-    """
+def _by_ids(tables: Tables, shape: Shape) -> Query:
     table = tables.conversations.table
-    asked = (
-        select(table.c.message_id, table.c.session_id, table.c.seq, table.c.id)
-        .where(shape.known(table), table.c.message_id == any_(bindparam("ids", type_=ARRAY(UUID))))
-        .cte("asked")
-        .prefix_with("MATERIALIZED")
-    )
-    other = table.alias("other")
-    turn = select(other.c.id, (other.c.seq < asked.c.seq).label("before")).where(
-        shape.known(other), other.c.session_id == asked.c.session_id
-    )
-    previous = turn.where(other.c.seq < asked.c.seq).order_by(other.c.seq.desc()).limit(1)
-    following = turn.where(other.c.seq > asked.c.seq).order_by(other.c.seq).limit(1)
-    turns = union_all(previous.correlate(asked), following.correlate(asked)).lateral("turns")
-    wanted = union_all(
-        select(asked.c.id, null().cast(UUID).label("beside"), false().label("before")),
-        select(turns.c.id, asked.c.message_id, turns.c.before).select_from(asked.join(turns, true())),
-    ).subquery("wanted")
-    return (
-        select(*columns(tables), wanted.c.beside, wanted.c.before)
-        .select_from(wanted.join(table, table.c.id == wanted.c.id))
-        .where(owned(table))
-    )
+    wanted = table.c.message_id == any_(bindparam("ids", type_=ARRAY(UUID)))
+    return select(*columns(tables)).where(shape.known(table), wanted)
 
 
 def by_id(tables: Tables, user_id: str, message_id: uuid.UUID, view: View) -> Query:

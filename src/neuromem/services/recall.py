@@ -1,22 +1,26 @@
 """recall: memories, conversations and profile in one ranking, on one snapshot."""
 
-import math
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
-from memground.postgres.engine import Row
+from memground.postgres.arms import read_words
 from memground.text import fold
 from memground.view import View
 from memground.words import asked, keys
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import messages as queries
-from neuromem.queries.scope import Scope, Shape
-from neuromem.ranking import Arms, RankingProfile, top_with_best
+from neuromem.queries.scope import Scope
+from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
 from neuromem.services.kv import KVService
 from neuromem.services.search import ScoredMemories, SearchService
@@ -29,9 +33,6 @@ from neuromem.types import (
     MessageHit,
     RecallResult,
 )
-
-_CONTEXT_CANDIDATES = 60
-"""Messages whose neighbours are looked up. Those below cannot reach the top by a neighbour's weight alone."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class RecallQuestion:
     def scope(self) -> Scope:
         return Scope(self.user_id, self.view, self.memory_types, self.where)
 
-    def conversation_scope(self) -> Scope:
+    def conversations(self) -> Scope:
         """The scope of messages, which have no type and no validity."""
         return Scope(self.user_id, View(self.view.now, self.view.known_at), where=self.where)
 
@@ -74,15 +75,16 @@ class RecallService:
         # What needs no vector is read while the query is being embedded.
         async with self._search.query_vector(question.query, query_embedding) as embedding:
             memory_words = await self._search.keyword_arm(scope, question.query)
-            message_words = await self._keyword_messages(question)
             exact = await self._search.exact(scope)
+            turn_words = await self._keyword_messages(question)
+            all_turns = await self._compares_all_turns(question)
             profile = await self._fetch_user_profile(question)
             vector = await embedding
-        messages = await self._candidate_messages(question, vector, message_words)
-        tops = (max(messages.arms.vector.values(), default=0.0), max(message_words.values(), default=0.0))
-        memories = await self._fetch_vector_memories(question, vector, memory_words, exact=exact, tops=tops)
-        tops = (max(memories.vector_top, tops[0]), max(memories.keyword_top, tops[1]))
-        said, best_said = await self._search_conversations(question, messages, tops)
+        pool = await self._pool(question, vector, turn_words, exact=all_turns)
+        memories = await self._fetch_vector_memories(
+            question, vector, memory_words, exact=exact, tops=(pool.vector_top, pool.keyword_top)
+        )
+        said, best_said = await self._search_conversations(question, pool, memories)
         merged = _merge(memories.hits, said)
         merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*memories.best, *best_said])
         vector_results = top_with_best(memories.hits, question.limit, lambda hit: hit.memory.memory_id, memories.best)
@@ -114,125 +116,127 @@ class RecallService:
         return await KVService(self._session).all(PROFILE_NAMESPACE, question.user_id, question.view)
 
     async def _keyword_messages(self, question: RecallQuestion) -> dict[uuid.UUID, float]:
+        """Scores of the turns that share a word with the query, best first."""
         words = keys(question.user_id, asked(question.query))
         if not (words and question.include_conversations):
             return {}
-        scope = question.conversation_scope()
+        scope = question.conversations()
         statement = queries.keyword_arm(self._tables, scope.shape, self._ranking.candidates)
         return {row.id: row.score for row in await self._session.execute(statement, scope.values(words=words))}
 
-    async def _candidate_messages(
-        self, question: RecallQuestion, vector: Sequence[float], words: dict[uuid.UUID, float]
-    ) -> "_Candidates":
-        """What both arms say of messages, and where those messages stand."""
+    async def _compares_all_turns(self, question: RecallQuestion) -> bool:
         if not question.include_conversations:
-            return _Candidates(Arms({}, {}), {})
-        scope = question.conversation_scope()
-        exact = await self._search.compares_all(scope, queries.exact_is_cheaper, queries.is_few)
-        statement = queries.candidates(self._tables, scope.shape, self._ranking.candidates, exact=exact)
-        values = scope.values(vector=vector, keyword_ids=list(words))
-        found = (await self._session.execute(statement, values)).all()
-        near = [(row.message_id, row.vector_score) for row in found if row.vector_score is not None]
-        near.sort(key=lambda pair: (-pair[1], pair[0]))
-        turns = {row.message_id: _Turn(row.session_id, row.question_share) for row in found}
-        return _Candidates(Arms(dict(near), words), turns)
+            return True
+        return await self._search.compares_all(question.conversations(), queries.exact_is_cheaper, queries.is_few)
+
+    async def _pool(
+        self, question: RecallQuestion, vector: Sequence[float], words: Mapping[uuid.UUID, float], *, exact: bool
+    ) -> "_Pool":
+        """The turns that come into question."""
+        if not question.include_conversations:
+            return _Pool([], {})
+        scope = question.conversations()
+        statement = queries.pool(self._tables, scope.shape, self._ranking.candidates, exact=exact)
+        values = scope.values(vector=vector, keyword_ids=list(words), keyword_scores=list(words.values()))
+        return _Pool((await self._session.execute(statement, values)).all(), words)
 
     async def _search_conversations(
-        self, question: RecallQuestion, candidates: "_Candidates", tops: tuple[float, float]
+        self, question: RecallQuestion, pool: "_Pool", memories: ScoredMemories
     ) -> tuple[list[MessageHit], list[str]]:
-        """Messages ranked with their surroundings, best first, and the ids of each arm's best."""
-        profile, view, arms, turns = self._ranking, question.view, candidates.arms, candidates.turns
-        fused = arms.fused(profile, vector_top=tops[0], keyword_top=tops[1])
-        if not fused:
+        """The best turns, best first, and the ids of each arm's best."""
+        if not pool.rows:
             return [], []
-        unlisted = arms.unlisted(profile, vector_top=tops[0])
-        best_of_session: dict[str, float] = {}
-        for key, turn in turns.items():
-            best_of_session[turn.session_id] = max(best_of_session.get(turn.session_id, 0.0), fused[key])
-
-        def scored(key: uuid.UUID, turn: _Turn, near: float) -> tuple[float, dict[str, float]]:
-            own = fused.get(key, unlisted)
-            session = max(best_of_session.get(turn.session_id, 0.0), own)
-            parts = {"fused": own, "neighbours": near, "session": session}
-            return profile.in_context(**parts, question_share=turn.question_share), parts
-
-        alone = {key: scored(key, turn, 0.0)[0] for key, turn in turns.items()}
-        leading = sorted(turns, key=lambda key: (-alone[key], key))[: question.limit + _CONTEXT_CANDIDATES]
-        best = [next(iter(arm)) for arm in (arms.vector, arms.keyword) if arm]
-        wanted = list(dict.fromkeys([*leading, *best]))
-        found, beside = await self._with_neighbours(question, wanted, turns)
-        ranks = tuple({key: rank for rank, key in enumerate(arm, 1)} for arm in (arms.vector, arms.keyword))
-        hits: list[MessageHit] = []
-        for key, row in found.items():
-            near = max((weight * fused.get(other, unlisted) for other, weight in beside.get(key, ())), default=0.0)
-            turn = _Turn(row["session_id"], row["question_share"])
-            hits.append(self._message_hit(row, scored(key, turn, near), arms, ranks, view))
-        return sorted(hits, key=lambda hit: (-hit.score, hit.message.message_id)), [str(key) for key in best]
-
-    async def _with_neighbours(
-        self, question: RecallQuestion, ids: list[uuid.UUID], turns: Mapping[uuid.UUID, "_Turn"]
-    ) -> tuple[dict[uuid.UUID, Row], dict[uuid.UUID, list[tuple[uuid.UUID, float]]]]:
-        """The messages and those beside them as rows, and who stands next to whom, and how much that counts.
-
-        An answer owes more to the question before it. With a filter, only neighbours that passed it count.
-        """
-        scope = question.conversation_scope()
-        statement = queries.with_neighbours(self._tables, Shape(past=scope.shape.past))
-        found: dict[uuid.UUID, Row] = {}
-        pairs: list[tuple[Row, uuid.UUID]] = []
-        for row in (await self._session.execute(statement, scope.values(ids=ids))).mappings():
-            if row["beside"] is None:
-                found[row["message_id"]] = row
-            elif question.where is None or row["message_id"] in turns:
-                pairs.append((row, row["beside"]))
-        beside: dict[uuid.UUID, list[tuple[uuid.UUID, float]]] = {}
-        for row, key in pairs:
-            other = row["message_id"]
-            found.setdefault(other, row)
-            before, after = (other, key) if row["before"] else (key, other)
-            weight = 1.0 + self._ranking.answer * found[before]["question_share"]
-            beside.setdefault(after, []).append((before, weight))
-            beside.setdefault(before, []).append((after, 1.0))
-        return found, beside
-
-    def _message_hit(
-        self,
-        row: Row,
-        scored: tuple[float, dict[str, float]],
-        arms: Arms[uuid.UUID],
-        ranks: Sequence[Mapping[uuid.UUID, int]],
-        view: View,
-    ) -> MessageHit:
-        profile, key = self._ranking, row["message_id"]
-        days = max(0.0, (view.now - row["event_at"]).total_seconds() / 86_400)
-        recency = _floored(profile.recency_floor, math.exp(-days / profile.decay_rate))
-        importance = _floored(profile.importance_floor, DEFAULT_IMPORTANCE / 10)
-        score, parts = scored
-        explanation = Explanation(
-            vector_rank=ranks[0].get(key),
-            vector_score=arms.vector.get(key),
-            keyword_rank=ranks[1].get(key),
-            keyword_score=arms.keyword.get(key),
-            parts={**parts, "recency": recency, "importance": importance},
-            notes=() if key in arms.vector or key in arms.keyword else ("found beside a turn that matches",),
+        vector_top, keyword_top = (
+            max(pool.vector_top, memories.vector_top),
+            max(pool.keyword_top, memories.keyword_top),
         )
-        return MessageHit(rows.message(row, view), score * recency * importance, explanation)
+        words = asked(question.query)
+        scores, parts = score_turns(
+            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True))),
+            pool.turns(),
+            self._ranking,
+            vector_top=vector_top,
+            keyword_share=pool.keyword_top / keyword_top if keyword_top > 0 else 1.0,
+        )
+        recency = pool.recency(question.view, self._ranking)
+        importance = _floored(self._ranking.importance_floor, DEFAULT_IMPORTANCE / 10)
+        scores = scores * recency * importance
+        order = sorted(range(len(pool.rows)), key=lambda place: (-scores[place], pool.ids[place]))
+        best = [pool.places[ranks[0]] for ranks in (pool.by_meaning, pool.by_words) if ranks]
+        wanted = list(dict.fromkeys([*order[: question.limit], *best]))
+        scope = question.conversations()
+        statement = queries.by_ids(self._tables, scope.shape)
+        ids = [pool.ids[place] for place in wanted]
+        found = {
+            row["message_id"]: row for row in (await self._session.execute(statement, scope.values(ids=ids))).mappings()
+        }
+        hits: list[MessageHit] = []
+        for place in sorted(wanted, key=order.index):
+            shown = {name: float(values[place]) for name, values in parts.items()}
+            shown |= {"recency": float(recency[place]), "importance": importance}
+            message = rows.message(found[pool.ids[place]], question.view)
+            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown)))
+        return hits, [str(pool.ids[place]) for place in best]
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """What scoring needs to know of a message."""
+class _Pool:
+    """The turns that come into question, as rows of `queries.pool`, and what the keyword arm says of them."""
 
-    session_id: str
-    question_share: float
+    def __init__(self, rows: Sequence[Any], words: Mapping[uuid.UUID, float]) -> None:
+        self.rows = rows
+        self.ids: list[uuid.UUID] = [row.message_id for row in rows]
+        self.places = {key: place for place, key in enumerate(self.ids)}
+        near = [(row.similarity, row.message_id) for row in rows if row.similarity is not None]
+        near.sort(key=lambda pair: (-pair[0], pair[1]))
+        self._words = words
+        self.by_meaning = [key for _, key in near]
+        self.by_words = [key for key in words if key in self.places]
+        self.vector_top: float = max((near[0][0], 0.0)) if near else 0.0
+        self.keyword_top = max(words.values(), default=0.0)
 
+    def turns(self) -> Turns:
+        """What the ranking needs of them, as arrays."""
+        sessions: dict[str, int] = {}
+        return Turns(
+            similarity=np.array([np.nan if row.similarity is None else row.similarity for row in self.rows]),
+            keyword=np.array([self._words.get(key, np.nan) for key in self.ids]),
+            words=[read_words(row.words) for row in self.rows],
+            before=self._before(),
+            session=np.array([sessions.setdefault(row.session_id, len(sessions)) for row in self.rows]),
+            question_share=np.array([row.question_share for row in self.rows]),
+            speaker=[row.speaker for row in self.rows],
+        )
 
-@dataclass(frozen=True)
-class _Candidates:
-    """The messages the arms found."""
+    def recency(self, view: View, profile: RankingProfile) -> Floats:
+        """What the age of each leaves of its score."""
+        days = np.array([(view.now - row.event_at).total_seconds() / 86_400 for row in self.rows])
+        kept = np.exp(-np.minimum(np.maximum(days, 0.0) / profile.decay_rate, 700.0))
+        return profile.recency_floor + (1.0 - profile.recency_floor) * kept
 
-    arms: Arms[uuid.UUID]
-    turns: Mapping[uuid.UUID, _Turn]
+    def explanation(self, place: int, parts: dict[str, float]) -> Explanation:
+        key = self.ids[place]
+        similarity, words = self.rows[place].similarity, self._words.get(key)
+        return Explanation(
+            vector_rank=None if similarity is None else self.by_meaning.index(key) + 1,
+            vector_score=similarity,
+            keyword_rank=None if words is None else self.by_words.index(key) + 1,
+            keyword_score=words,
+            parts=parts,
+            notes=("found beside a turn that matches",) if similarity is None and words is None else (),
+        )
+
+    def _before(self) -> NDArray[np.intp]:
+        """Place of the turn just before each, as far as it was read what stands around them."""
+        before = np.full(len(self.rows), -1, dtype=np.intp)
+        for row in self.rows:
+            if row.earlier is None:
+                continue
+            # Oldest first: what was said around this turn, and it.
+            chain = [*reversed(row.earlier), row.message_id, *row.later]
+            for first, second in pairwise(chain):
+                if second in self.places:
+                    before[self.places[second]] = self.places.get(first, -1)
+        return before
 
 
 def _merge(memories: Sequence[Hit], messages: Sequence[MessageHit]) -> list[MergedHit]:

@@ -1,0 +1,123 @@
+"""How hits are scored: the profile of weights, and the arithmetic that needs no database."""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from memground.errors import InvalidInputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnWeights:
+    """Weights of what stands around a turn of a conversation, beside 1 for the turn itself.
+
+    A turn's score is  (own + beside · n₁ + further · n₂ + session · s) / (1 + beside + further + session)
+    · (1 − question · q) · (1 − short · e^(−words / short_words)), where
+
+    - own = the profile's fusion of the turn, times 1 − other_speaker where the question names one speaker and another
+      one speaks. Its keyword score is BM25 over the turns that come into question, with `saturation` and `length` as
+      k₁ and b.
+    - n₁ and n₂ are the better `own` of the turns one and two away; a turn before counts 1 + answer · its q, because
+      what follows a question answers it. s is the best `own` in its session.
+    - q is the share of its sentences that ask (a question seldom holds the answer), `words` how many it has ("Wow!"
+      says little).
+    """
+
+    beside: float = 0.3
+    further: float = 0.15
+    session: float = 0.4
+    answer: float = 1.0
+    question: float = 0.35
+    short: float = 0.4
+    short_words: float = 5.0
+    other_speaker: float = 0.15
+    saturation: float = 0.6
+    length: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check(self, ("beside", "further", "session", "answer", "saturation"), at_most=math.inf)
+        _check(self, ("question", "short", "other_speaker", "length"), at_most=1)
+        if not self.short_words > 0:
+            raise InvalidInputError(f"short_words={self.short_words!r} is not accepted; pass a number above 0")
+
+
+@dataclass(frozen=True)
+class RankingProfile:
+    """Weights of recall and search.
+
+    A memory's score is  fused · recency · importance · ended:
+
+    - fused, `fusion="score"`: vector_weight · v / max v + keyword_weight · k / max k, where v is the cosine similarity
+      and k the keyword score; a row the vector arm did not list has the least listed v. `fusion="rrf"`:
+      Σ 1 / (60 + rank).
+    - recency = floor + (1 − floor) · e^(−t / (decay_rate · (1 + 0.5 · arousal))), t in days since the event, arousal in
+      [0, 1] from the memory's emotion (memories that moved somebody fade more slowly).
+    - importance = floor + (1 − floor) · importance / 10.
+    - ended = `ended` for a fact whose validity is over while no `valid_at` is asked, else 1.
+
+    A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
+    recency · importance of 5.
+
+    `candidates` is how many rows each arm contributes.
+    """
+
+    fusion: Literal["score", "rrf"] = "score"
+    vector_weight: float = 0.55
+    keyword_weight: float = 0.45
+    recency_floor: float = 0.9
+    importance_floor: float = 0.8
+    decay_rate: float = 30.0
+    ended: float = 0.5
+    turns: TurnWeights = field(default_factory=TurnWeights)
+    candidates: int = 200
+
+    def __post_init__(self) -> None:
+        if self.fusion not in ("score", "rrf"):
+            raise InvalidInputError(f"fusion={self.fusion!r} is not accepted; pass 'score' or 'rrf'")
+        _check(self, ("vector_weight", "keyword_weight"), at_most=math.inf)
+        _check(self, ("recency_floor", "importance_floor", "ended"), at_most=1)
+        if not isinstance(self.turns, TurnWeights):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"turns={self.turns!r} is not accepted; pass TurnWeights(…)")
+        if not self.decay_rate > 0:
+            raise InvalidInputError(f"decay_rate={self.decay_rate!r} is not accepted; pass days above 0")
+        if not 1 <= self.candidates <= 10_000:
+            raise InvalidInputError(f"candidates={self.candidates!r} is not accepted; pass 1 to 10,000")
+
+    @classmethod
+    def seed(cls) -> "RankingProfile":
+        """The bare product RRF · recency · importance, with nothing that softens it."""
+        return cls(fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0)
+
+    def reaching(self, limit: int) -> "RankingProfile":
+        """The profile with arms long enough for `limit` results."""
+        return self if limit <= self.candidates else replace(self, candidates=limit)
+
+
+def top_with_best[T, K: Hashable](ranked: Sequence[T], limit: int, key: Callable[[T], K], best: Sequence[K]) -> list[T]:
+    """The first `limit` of `ranked`, but never without the best hit of an arm.
+
+    `best` names them; where one would be cut off, it takes the place of the last entry that is no arm's best. With a
+    limit below 8 the ranking alone decides.
+    """
+    chosen = list(ranked[:limit])
+    if limit < 8:
+        return chosen
+    wanted = set(best)
+    missing = [item for item in ranked[limit:] if key(item) in wanted]
+    for item in reversed(missing):
+        for place in range(len(chosen) - 1, -1, -1):
+            if key(chosen[place]) not in wanted:
+                del chosen[place]
+                chosen.append(item)
+                break
+    order = {key(item): place for place, item in enumerate(ranked)}
+    return sorted(chosen, key=lambda item: order[key(item)])
+
+
+def _check(weights: object, fields: Sequence[str], *, at_most: float) -> None:
+    for name in fields:
+        value = getattr(weights, name)
+        if not 0 <= value <= at_most or value == math.inf:
+            accepted = "0 to 1" if at_most == 1 else "0 or more"
+            raise InvalidInputError(f"{name}={value!r} is not accepted; pass {accepted}")
