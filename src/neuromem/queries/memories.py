@@ -24,7 +24,7 @@ from sqlalchemy import (
     select,
     tuple_,
 )
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.fusion import RRF_K
 from memground.postgres import arms
@@ -115,7 +115,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). :vector_top and :keyword_top are the
     best scores found elsewhere, so that scores compare with what is ranked there. Gives the :limit best rows and,
     wherever they stand, the best of either arm. Beside the memory's columns: vector_score, vector_rank, keyword_score,
-    keyword_rank, fused, recency, importance_factor, ended, score.
+    keyword_rank, fused, recency, importance_factor, ended, score, sources ([kind, id, span] each, or NULL).
     """
     table = tables.embeddings.table
     near = tables.memory_vectors.candidates(
@@ -153,7 +153,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
         .subquery("ranked")
     )
     return (
-        select(ranked)
+        select(ranked, _sources(tables, shape, ranked.c.memory_id).label("sources"))
         .where(
             or_(
                 ranked.c.place <= bindparam("limit", type_=Integer),
@@ -163,6 +163,14 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
         )
         .order_by(ranked.c.place)
     )
+
+
+def _sources(tables: Tables, shape: Shape, memory_id: ColumnElement[uuid.UUID]) -> ColumnElement[Any]:
+    """[kind, id, span] of each thing a memory came from, NULL for none."""
+    c = tables.memory_sources.table.c
+    source = func.jsonb_build_array(c.source_kind, c.source_id, c.span, type_=JSONB)
+    mine = Shape(past=shape.past).known(tables.memory_sources.table)
+    return select(func.jsonb_agg(source, type_=JSONB)).where(mine, c.derived_id == memory_id).scalar_subquery()
 
 
 def _listed() -> TableValuedAlias:

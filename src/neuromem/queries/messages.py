@@ -16,6 +16,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    column,
     exists,
     func,
     literal,
@@ -34,12 +35,10 @@ from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import message_columns
 from neuromem.queries.scope import Shape, built_once, owned
+from neuromem.ranking.turns import WORDS_READ
 
-LEADING = 60
-"""Turns of which it is read what stands around them. Those below cannot reach the top by their surroundings alone."""
-
-WORDS_READ = 512
-"""Words of a turn that its ranking looks at: of a pasted file, the beginning."""
+LEADING = 40
+"""Turns of which it is read what stands around them; measured, the surroundings of those below change nothing."""
 
 CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
@@ -76,8 +75,8 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
     """The turns that come into question, in no order: what both arms found, and what stands around the best of it.
 
-    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). (message_id, similarity, earlier, later,
-    session_id, question_share, speaker, event_at, words). `similarity` is NULL where the vector arm did not list it.
+    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). Columns: message_id, similarity (NULL for
+    what the vector arm did not list), earlier, later, session_id, question_share, speaker, seconds since 1970, words.
     Of the LEADING best, `earlier` and `later` name up to two turns that the view knows before and after in the session,
     nearest first. `words` is PostgreSQL's binary form of bigint[], as `read_words` takes it.
     """
@@ -86,10 +85,14 @@ def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
         vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, exact=exact
     ).subquery("near")
     ids, scores = bindparam("keyword_ids", type_=ARRAY(UUID)), bindparam("keyword_scores", type_=ARRAY(Float))
-    found = func.unnest(ids, scores).table_valued("id", "score", name="found").render_derived()
+    found = (
+        func.unnest(ids, scores).table_valued(column("id", UUID), column("score", Float), name="found").render_derived()
+    )
     # Only to choose whose surroundings are read; the ranking weighs more.
-    meaning = func.coalesce(near.c.score, func.min(near.c.score).over()) / func.max(func.abs(near.c.score)).over()
-    words = found.c.score / func.max(found.c.score).over()
+    nearest, least = func.max(near.c.score, type_=Float).over(), func.min(near.c.score, type_=Float).over()
+    strongest = func.max(found.c.score, type_=Float).over()
+    meaning = func.coalesce(near.c.score, least, type_=Float) / func.nullif(func.abs(nearest), 0.0, type_=Float)
+    words = func.coalesce(found.c.score, 0.0, type_=Float) / func.nullif(strongest, 0.0, type_=Float)
     worth = func.coalesce(meaning, 0.0) + func.coalesce(words, 0.0)
     both = (
         select(func.coalesce(near.c.id, found.c.id).label("id"), near.c.score.label("similarity"), worth.label("worth"))
@@ -148,7 +151,7 @@ def _told(table: Table) -> list[ColumnElement[Any]]:
     """What the ranking needs to know of a turn."""
     c = table.c
     words = func.array_send(c.words[1:WORDS_READ], type_=LargeBinary).label("words")
-    return [c.session_id, c.question_share, c.speaker, c.event_at, words]
+    return [c.session_id, c.question_share, c.speaker, func.date_part("epoch", c.event_at, type_=Float), words]
 
 
 def by_ids(tables: Tables, shape: Shape) -> Query:

@@ -16,30 +16,33 @@ class TurnWeights:
     · (1 − question · q) · (1 − short · e^(−words / short_words)), where
 
     - own = the profile's fusion of the turn, times 1 − other_speaker where the question names one speaker and another
-      one speaks. Its keyword score is BM25 over the turns that come into question, with `saturation` and `length` as
-      k₁ and b.
+      one speaks, times 1 − other_time · (1 − e^(−days off / days)) where it names a date. Its keyword score is BM25
+      over the turns that come into question, with `saturation` and `length` as k₁ and b.
     - n₁ and n₂ are the better `own` of the turns one and two away; a turn before counts 1 + answer · its q, because
       what follows a question answers it. s is the best `own` in its session.
     - q is the share of its sentences that ask (a question seldom holds the answer), `words` how many it has ("Wow!"
       says little).
     """
 
-    beside: float = 0.3
-    further: float = 0.15
+    beside: float = 0.4
+    further: float = 0.2
     session: float = 0.4
     answer: float = 1.0
-    question: float = 0.35
-    short: float = 0.4
+    question: float = 0.2
+    short: float = 0.3
     short_words: float = 5.0
     other_speaker: float = 0.15
+    other_time: float = 0.4
+    days: float = 10.0
     saturation: float = 0.6
     length: float = 0.3
 
     def __post_init__(self) -> None:
         _check(self, ("beside", "further", "session", "answer", "saturation"), at_most=math.inf)
-        _check(self, ("question", "short", "other_speaker", "length"), at_most=1)
-        if not self.short_words > 0:
-            raise InvalidInputError(f"short_words={self.short_words!r} is not accepted; pass a number above 0")
+        _check(self, ("question", "short", "other_speaker", "other_time", "length"), at_most=1)
+        for name in ("short_words", "days"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass a number above 0")
 
 
 @dataclass(frozen=True)

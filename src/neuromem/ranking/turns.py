@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from memground.fusion import RRF_K
 from memground.text import fold
 from memground.words import words
+from neuromem.ranking.dates import Floats, days_off, named_dates
 from neuromem.ranking.profile import RankingProfile, TurnWeights
 
-type Floats = NDArray[np.float64]
 type Whole = NDArray[np.int64]
 type Places = NDArray[np.intp]
+
+WORDS_READ = 512
+"""Words of a turn that its score looks at: of a pasted file, the beginning."""
 
 _WORD = re.compile(r"[^\W_]+")
 
@@ -26,21 +29,21 @@ _WORD = re.compile(r"[^\W_]+")
 class Turns:
     """Rows to be scored, n of them, in any order, each once.
 
-    `similarity` and `keyword`: (n,) what the arms say, NaN for a row an arm did not list. `words`: n arrays of the
-    numbers of a turn's words. `before`: (n,) place of the turn just before it in its session, −1 where there is none or
-    it was not read. `session`: (n,) small whole numbers. `question_share`: (n,). `speaker`: n names.
+    `similarity` and `keyword`: (n,) what the arms say, NaN for a row an arm did not list. `words`: the numbers of all
+    their words, row after row, `lengths`: (n,) how many each has. `before`: (n,) place of the turn just before it in
+    its session, −1 where there is none or it was not read. `session`: (n,) small whole numbers. `question_share`: (n,).
+    `speaker`: n names. `day`: (n,) proleptic ordinals of the day it was said.
     """
 
     similarity: Floats
     keyword: Floats
-    words: Sequence[Whole]
+    words: Whole
+    lengths: Whole
     before: Places
     session: Places
     question_share: Floats
     speaker: Sequence[str | None]
-
-    def __len__(self) -> int:
-        return len(self.similarity)
+    day: Floats
 
 
 @dataclass(frozen=True)
@@ -67,21 +70,22 @@ def score_turns(
     names, others = _speakers(asked.query, turns.speaker)
     # A name that speakers bear says who, not what: it is no word to look for, unless it is all there is.
     terms = [number for word, number in asked.words.items() if word not in names] or list(asked.words.values())
-    matches = keyword_share * _bm25(terms, turns.words, weights)
+    matches = keyword_share * _matches(terms, turns, weights)
     speaker = 1.0 - weights.other_speaker * others
-    own = (profile.vector_weight * similarity + profile.keyword_weight * matches) * speaker
+    time = _nearness(asked.query, turns.day, weights)
+    own = (profile.vector_weight * similarity + profile.keyword_weight * matches) * speaker * time
     beside, further = _surroundings(own, turns, weights)
     best = np.zeros(int(turns.session.max(initial=0)) + 1)
     np.maximum.at(best, turns.session, own)
     session = best[turns.session]
     telling = 1.0 - weights.question * turns.question_share
-    lengths = np.array([len(row) for row in turns.words], dtype=np.float64)
-    substance = 1.0 - weights.short * np.exp(-lengths / weights.short_words)
+    substance = 1.0 - weights.short * np.exp(-turns.lengths / weights.short_words)
     total = own + weights.beside * beside + weights.further * further + weights.session * session
     total /= 1.0 + weights.beside + weights.further + weights.session
     parts = {
         "fused": own,
         "speaker": speaker,
+        "time": time,
         "beside": beside,
         "further": further,
         "session": session,
@@ -107,23 +111,38 @@ def _share(similarity: Floats, top: float) -> Floats:
     return np.maximum(np.where(np.isnan(similarity), listed.min(), similarity), 0.0) / top
 
 
-def _bm25(terms: Iterable[int], rows: Sequence[Whole], weights: TurnWeights) -> Floats:
-    """(n,) BM25 over the rows, with their own statistics, the best 1 (Robertson and Zaragoza 2009)."""
-    n = len(rows)
-    lengths = np.array([len(row) for row in rows], dtype=np.intp)
-    flat = np.concatenate(rows) if n else np.empty(0, dtype=np.int64)
-    owner = np.repeat(np.arange(n), lengths)
-    mean = max(1.0, float(lengths.mean())) if n else 1.0
-    damping = weights.saturation * (1.0 - weights.length + weights.length * lengths / mean)
+def _matches(terms: Iterable[int], turns: Turns, weights: TurnWeights) -> Floats:
+    """(n,) BM25 over the rows, with their own statistics, the best 1 (Robertson and Zaragoza 2009).
+
+    Of a turn with more than WORDS_READ words the keyword arm has seen the rest: what it says counts, if that is more.
+    """
+    n = len(turns.lengths)
+    owner = np.repeat(np.arange(n), turns.lengths)
+    mean = max(1.0, float(turns.lengths.mean())) if n else 1.0
+    damping = weights.saturation * (1.0 - weights.length + weights.length * turns.lengths / mean)
     total = np.zeros(n)
     for term in terms:
-        count = np.bincount(owner[flat == term], minlength=n)
+        count = np.bincount(owner[turns.words == term], minlength=n)
         frequency = int(np.count_nonzero(count))
         if frequency:
             rarity = np.log(1.0 + (n - frequency + 0.5) / (frequency + 0.5))
             total += rarity * count / np.maximum(count + damping, 1e-9)
-    top = float(total.max(initial=0.0))
-    return total / top if top > 0 else total
+    matches = _of_best(total)
+    cut = turns.lengths >= WORDS_READ
+    return np.where(cut, np.maximum(matches, _of_best(np.nan_to_num(turns.keyword))), matches) if cut.any() else matches
+
+
+def _of_best(scores: Floats) -> Floats:
+    best = float(scores.max(initial=0.0))
+    return scores / best if best > 0 else np.zeros_like(scores)
+
+
+def _nearness(query: str, days: Floats, weights: TurnWeights) -> Floats:
+    """(n,) 1 where the turn is of a date the query names, less the farther it is from every one of them."""
+    dates = named_dates(query)
+    if not dates:
+        return np.ones_like(days)
+    return 1.0 - weights.other_time * (1.0 - np.exp(-days_off(dates, days) / weights.days))
 
 
 def _speakers(query: str, speakers: Sequence[str | None]) -> tuple[frozenset[str], Floats]:

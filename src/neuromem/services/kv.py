@@ -68,7 +68,7 @@ class KVService:
         statement = queries.in_namespace(self._session.tables, namespace, scope_id, view, prefix)
         return [rows.key_value(row, view) for row in (await self._session.execute(statement)).mappings()]
 
-    async def all(self, namespace: str, scope_id: str, view: View) -> dict[str, Any]:
+    async def values(self, namespace: str, scope_id: str, view: View) -> dict[str, Any]:
         """The values of a namespace by key."""
         scope = Scope(scope_id, View(view.now, view.known_at))
         statement = queries.all_in_namespace(self._session.tables, scope.shape)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any
 
@@ -17,8 +18,9 @@ from memground.view import View
 from memground.words import asked, keys
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
-from neuromem.queries.scope import Scope
+from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
@@ -33,6 +35,8 @@ from neuromem.types import (
     MessageHit,
     RecallResult,
 )
+
+_DAY, _EPOCH = 86_400.0, datetime(1970, 1, 1, tzinfo=UTC).toordinal()
 
 
 @dataclass(frozen=True)
@@ -74,20 +78,20 @@ class RecallService:
         scope = question.scope()
         # What needs no vector is read while the query is being embedded.
         async with self._search.query_vector(question.query, query_embedding) as embedding:
-            memory_words = await self._search.keyword_arm(scope, question.query)
-            exact = await self._search.exact(scope)
-            turn_words = await self._keyword_messages(question)
-            all_turns = await self._compares_all_turns(question)
+            exact_memories, exact_turns = await self._exact(question)
             profile = await self._fetch_user_profile(question)
+            words = await self._search_words(question, scope)
             vector = await embedding
-        pool = await self._pool(question, vector, turn_words, exact=all_turns)
-        memories = await self._fetch_vector_memories(
-            question, vector, memory_words, exact=exact, tops=(pool.vector_top, pool.keyword_top)
+        pool = await self._pool(question, vector, words.turns, exact=exact_turns)
+        remembered = await self._fetch_vector_memories(
+            question, vector, words.memories, exact=exact_memories, tops=(pool.vector_top, pool.keyword_top)
         )
-        said, best_said = await self._search_conversations(question, pool, memories)
-        merged = _merge(memories.hits, said)
-        merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*memories.best, *best_said])
-        vector_results = top_with_best(memories.hits, question.limit, lambda hit: hit.memory.memory_id, memories.best)
+        said, best_said = await self._search_conversations(question, pool, remembered)
+        merged = _merge(remembered.hits, said)
+        merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*remembered.best, *best_said])
+        vector_results = top_with_best(
+            remembered.hits, question.limit, lambda hit: hit.memory.memory_id, remembered.best
+        )
         return RecallResult(
             merged=tuple(hit if explain else replace(hit, explanation=None) for hit in merged),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
@@ -113,21 +117,30 @@ class RecallService:
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
-        return await KVService(self._session).all(PROFILE_NAMESPACE, question.user_id, question.view)
+        return await KVService(self._session).values(PROFILE_NAMESPACE, question.user_id, question.view)
 
-    async def _keyword_messages(self, question: RecallQuestion) -> dict[uuid.UUID, float]:
-        """Scores of the turns that share a word with the query, best first."""
+    async def _exact(self, question: RecallQuestion) -> tuple[bool, bool]:
+        """Whether all vectors are compared, of memories and of turns."""
+        scope, turns = question.scope(), question.conversations()
+        statement = recall.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
+        row = (await self._session.execute(statement, scope.values())).one()
+        exact_memories = row.memories or await self._search.few_pass(scope, memories.is_few)
+        exact_turns = row.turns or await self._search.few_pass(turns, queries.is_few)
+        return exact_memories, exact_turns
+
+    async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
+        """What shares a word with the query, best first."""
         words = keys(question.user_id, asked(question.query))
-        if not (words and question.include_conversations):
-            return {}
-        scope = question.conversations()
-        statement = queries.keyword_arm(self._tables, scope.shape, self._ranking.candidates)
-        return {row.id: row.score for row in await self._session.execute(statement, scope.values(words=words))}
-
-    async def _compares_all_turns(self, question: RecallQuestion) -> bool:
-        if not question.include_conversations:
-            return True
-        return await self._search.compares_all(question.conversations(), queries.exact_is_cheaper, queries.is_few)
+        if not words:
+            return _Found([], {})
+        statement = recall.keyword_arms(
+            self._tables, scope.shape, self._ranking.candidates, turns=question.include_conversations
+        )
+        rows_found = (await self._session.execute(statement, scope.values(words=words))).all()
+        return _Found(
+            [(row.id, row.score) for row in rows_found if not row.turn],
+            {row.id: row.score for row in rows_found if row.turn},
+        )
 
     async def _pool(
         self, question: RecallQuestion, vector: Sequence[float], words: Mapping[uuid.UUID, float], *, exact: bool
@@ -141,14 +154,14 @@ class RecallService:
         return _Pool((await self._session.execute(statement, values)).all(), words)
 
     async def _search_conversations(
-        self, question: RecallQuestion, pool: "_Pool", memories: ScoredMemories
+        self, question: RecallQuestion, pool: "_Pool", remembered: ScoredMemories
     ) -> tuple[list[MessageHit], list[str]]:
         """The best turns, best first, and the ids of each arm's best."""
-        if not pool.rows:
+        if not pool.ids:
             return [], []
         vector_top, keyword_top = (
-            max(pool.vector_top, memories.vector_top),
-            max(pool.keyword_top, memories.keyword_top),
+            max(pool.vector_top, remembered.vector_top),
+            max(pool.keyword_top, remembered.keyword_top),
         )
         words = asked(question.query)
         scores, parts = score_turns(
@@ -161,7 +174,7 @@ class RecallService:
         recency = pool.recency(question.view, self._ranking)
         importance = _floored(self._ranking.importance_floor, DEFAULT_IMPORTANCE / 10)
         scores = scores * recency * importance
-        order = sorted(range(len(pool.rows)), key=lambda place: (-scores[place], pool.ids[place]))
+        order = sorted(range(len(pool.ids)), key=lambda place: (-scores[place], pool.ids[place]))
         best = [pool.places[ranks[0]] for ranks in (pool.by_meaning, pool.by_words) if ranks]
         wanted = list(dict.fromkeys([*order[: question.limit], *best]))
         scope = question.conversations()
@@ -179,43 +192,54 @@ class RecallService:
         return hits, [str(pool.ids[place]) for place in best]
 
 
+@dataclass(frozen=True)
+class _Found:
+    """Scores of the keyword arms, best first: memories by version row, turns by message."""
+
+    memories: list[tuple[uuid.UUID, float]]
+    turns: dict[uuid.UUID, float]
+
+
 class _Pool:
     """The turns that come into question, as rows of `queries.pool`, and what the keyword arm says of them."""
 
-    def __init__(self, rows: Sequence[Any], words: Mapping[uuid.UUID, float]) -> None:
-        self.rows = rows
-        self.ids: list[uuid.UUID] = [row.message_id for row in rows]
-        self.places = {key: place for place, key in enumerate(self.ids)}
-        near = [(row.similarity, row.message_id) for row in rows if row.similarity is not None]
-        near.sort(key=lambda pair: (-pair[0], pair[1]))
+    def __init__(self, rows: Sequence[Sequence[Any]], words: Mapping[uuid.UUID, float]) -> None:
+        self._columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * 9
         self._words = words
-        self.by_meaning = [key for _, key in near]
+        self.ids: Sequence[uuid.UUID] = self._columns[0]
+        self.similarity: Sequence[float | None] = self._columns[1]
+        self.places = {key: place for place, key in enumerate(self.ids)}
+        near = [(-score, key) for key, score in zip(self.ids, self.similarity, strict=True) if score is not None]
+        self.by_meaning = [key for _, key in sorted(near)]
         self.by_words = [key for key in words if key in self.places]
-        self.vector_top: float = max((near[0][0], 0.0)) if near else 0.0
+        self.vector_top = max((-score for score, _ in near), default=0.0)
         self.keyword_top = max(words.values(), default=0.0)
 
     def turns(self) -> Turns:
         """What the ranking needs of them, as arrays."""
-        sessions: dict[str, int] = {}
+        _, _, earlier, later, session, question_share, speaker, seconds, sent = self._columns
+        numbers: dict[str, int] = {}
+        words, lengths = read_words(sent)
         return Turns(
-            similarity=np.array([np.nan if row.similarity is None else row.similarity for row in self.rows]),
-            keyword=np.array([self._words.get(key, np.nan) for key in self.ids]),
-            words=[read_words(row.words) for row in self.rows],
-            before=self._before(),
-            session=np.array([sessions.setdefault(row.session_id, len(sessions)) for row in self.rows]),
-            question_share=np.array([row.question_share for row in self.rows]),
-            speaker=[row.speaker for row in self.rows],
+            similarity=np.array(self.similarity, dtype=np.float64),
+            keyword=np.array([self._words.get(key) for key in self.ids], dtype=np.float64),
+            words=words,
+            lengths=lengths,
+            before=self._before(earlier, later),
+            session=np.array([numbers.setdefault(name, len(numbers)) for name in session], dtype=np.intp),
+            question_share=np.array(question_share, dtype=np.float64),
+            speaker=speaker,
+            day=np.floor(np.array(seconds) / _DAY) + _EPOCH,
         )
 
     def recency(self, view: View, profile: RankingProfile) -> Floats:
         """What the age of each leaves of its score."""
-        days = np.array([(view.now - row.event_at).total_seconds() / 86_400 for row in self.rows])
-        kept = np.exp(-np.minimum(np.maximum(days, 0.0) / profile.decay_rate, 700.0))
-        return profile.recency_floor + (1.0 - profile.recency_floor) * kept
+        days = np.maximum(view.now.timestamp() - np.array(self._columns[7]), 0.0) / _DAY
+        return profile.recency_floor + (1.0 - profile.recency_floor) * np.exp(-days / profile.decay_rate)
 
     def explanation(self, place: int, parts: dict[str, float]) -> Explanation:
         key = self.ids[place]
-        similarity, words = self.rows[place].similarity, self._words.get(key)
+        similarity, words = self.similarity[place], self._words.get(key)
         return Explanation(
             vector_rank=None if similarity is None else self.by_meaning.index(key) + 1,
             vector_score=similarity,
@@ -225,15 +249,15 @@ class _Pool:
             notes=("found beside a turn that matches",) if similarity is None and words is None else (),
         )
 
-    def _before(self) -> NDArray[np.intp]:
+    def _before(
+        self, earlier: Sequence[Sequence[uuid.UUID] | None], later: Sequence[Sequence[uuid.UUID] | None]
+    ) -> NDArray[np.intp]:
         """Place of the turn just before each, as far as it was read what stands around them."""
-        before = np.full(len(self.rows), -1, dtype=np.intp)
-        for row in self.rows:
-            if row.earlier is None:
+        before = np.full(len(self.ids), -1, dtype=np.intp)
+        for key, gone, coming in zip(self.ids, earlier, later, strict=True):
+            if gone is None or coming is None:
                 continue
-            # Oldest first: what was said around this turn, and it.
-            chain = [*reversed(row.earlier), row.message_id, *row.later]
-            for first, second in pairwise(chain):
+            for first, second in pairwise([*reversed(gone), key, *coming]):
                 if second in self.places:
                     before[self.places[second]] = self.places.get(first, -1)
         return before

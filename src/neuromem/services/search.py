@@ -19,12 +19,13 @@ from memground.view import View
 from memground.words import asked, keys, words
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.models import Tables
 from neuromem.queries import memories as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
 from neuromem.services import rows
 from neuromem.services.memories import MemoryService, checked_sources
-from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory
+from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory, Source
 
 UNCHANGED: Any = object()
 """Default of `update`: leave the field as it is (None would mean: clear it)."""
@@ -119,20 +120,21 @@ class SearchService:
         return [(row.id, row.score) for row in await self._session.execute(statement, scope.values(words=words))]
 
     async def exact(self, scope: Scope) -> bool:
-        """Whether all vectors in the scope are compared; if not, HNSW is told to look further."""
-        return await self.compares_all(scope, queries.exact_is_cheaper, queries.is_few)
+        """Whether all vectors in the scope are compared."""
+        statement = queries.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
+        cheaper = await self._session.scalar(statement, scope.values())
+        return cheaper or await self.few_pass(scope, queries.is_few)
 
-    async def compares_all(self, scope: Scope, cheaper: Callable[..., Query], few: Callable[..., Query]) -> bool:
-        """Whether `cheaper` says that comparing all the user's rows is, or `few` that not many pass the scope's filter.
+    async def few_pass(self, scope: Scope, is_few: Callable[[Tables, Shape], Query]) -> bool:
+        """Whether so few of many rows pass the scope's filter that all of these are compared.
 
-        If neither, HNSW is told to look further than it would.
+        If not, HNSW is told to look further than it would.
         """
-        limit, shape, values = self._ranking.candidates, scope.shape, scope.values()
-        if await self._session.scalar(cheaper(self._tables, Shape(), limit), values):
+        shape = scope.shape
+        filtered = shape.typed or shape.valid or shape.where is not None
+        if filtered and await self._session.scalar(is_few(self._tables, shape), scope.values()):
             return True
-        if (shape.typed or shape.where is not None) and await self._session.scalar(few(self._tables, shape), values):
-            return True
-        await self._session.execute(approximate_settings(limit))
+        await self._session.execute(approximate_settings(self._ranking.candidates))
         return False
 
     async def scored_search(
@@ -159,10 +161,11 @@ class SearchService:
         )
         statement = queries.scored(self._tables, scope.shape, self._ranking, exact=exact)
         found = (await self._session.execute(statement, values)).mappings().all()
-        sources = await MemoryService(self._session).sources(scope, [row["memory_id"] for row in found])
         hits = [
             Hit(
-                rows.memory(row, scope.view, sources.get(row["memory_id"], ())), row["score"], _explain(row, scope.view)
+                rows.memory(row, scope.view, [Source(*source) for source in row["sources"] or ()]),
+                row["score"],
+                _explain(row, scope.view),
             )
             for row in found
         ]
