@@ -149,7 +149,7 @@ async def measure_nearest(nm: NeuroMemory, asked: list[Query]) -> dict[str, dict
     pairs = [(query.user, query.vector) for query in asked if query.user in users][:20]
     now = nm._context.clock.now()
     past = [now - loading.HALF, now - loading.HALF * 1.7]
-    return {"now": await nearest.found(nm, pairs, [None]), "as of": await nearest.found(nm, pairs, past)}
+    return await nearest.found(nm, pairs, {"now": [None], "as of": past})
 
 
 async def measure_writing(
