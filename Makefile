@@ -32,10 +32,9 @@ torture: .venv/dev.stamp ## Run the long fault and random rounds
 	$(BIN)/neuromem model install
 	$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
 
-bench: .venv/dev.stamp ## Measure latency and, with LOCOMO=file.json, the quality of recall
+bench: .venv/bench.stamp ## Measure, beside targets and a peer (BENCH_ARGS=--full for all sizes, LOCOMO=file.json)
 	$(BIN)/neuromem model install
-	$(BIN)/python -m benchmarks.latency
-	$(if $(LOCOMO),$(BIN)/python -m benchmarks.quality $(LOCOMO))
+	$(BIN)/python -m benchmarks $(if $(LOCOMO),--locomo $(LOCOMO)) $(BENCH_ARGS)
 
 lock: ## Pin the dependencies of pyproject.toml again (LOCK_ARGS=--upgrade for the newest)
 	dev/lock $(LOCK_ARGS)

@@ -1,4 +1,4 @@
-"""Whether the past answers as it was: `python -m benchmarks.asof FILE [--sample 1500]`.
+"""Whether the past answers as it was: `python -m benchmarks.asof FILE [--sample 1000]`.
 
 FILE is a LoCoMo file. One database holds all its dialogues; another is given the sessions one after the other, in the
 order of time, and so holds at each session's end exactly what was known then. At those moments questions are asked of
@@ -115,7 +115,7 @@ async def measure(whole: NeuroMemory, earlier: NeuroMemory, clock: ManualClock, 
 def options() -> argparse.Namespace:
     parser = measuring.arguments(__doc__)
     parser.add_argument("file", type=Path)
-    parser.add_argument("--sample", type=int, default=1_500, help="questions asked, each at one moment")
+    parser.add_argument("--sample", type=int, default=1_000, help="questions asked, each at one moment")
     return parser.parse_args()
 
 

@@ -22,6 +22,7 @@ from memground.embedding import LocalEmbedding
 from memground.postgres.queue import JobPolicy
 from neuromem import NeuroMemory, NewMessage
 from neuromem.queries.messages import to_embed
+from neuromem.services.background import BackgroundWorker
 
 _SESSION_TURNS = 200
 
@@ -74,13 +75,15 @@ async def background(url: str, data: Path | None, embedding: LocalEmbedding, tex
         given = await embedded_texts(nm, "many", len(texts))
         before = await model_alone(embedding, given)
         server = 0.0 if data is None else measuring.server_seconds(data)
+        worker = BackgroundWorker(nm._db, embedding)
         begun, used = time.perf_counter(), time.process_time()
-        async with NeuroMemory(url, embedding) as working:
-            while (await working.background_status("many")).waiting:
-                await asyncio.sleep(0.2)
-            rate = len(texts) / (time.perf_counter() - begun)
-            here = time.process_time() - used
-            there = None if data is None else measuring.server_seconds(data) - server
+        worker.start()
+        while (await nm.background_status("many")).waiting:
+            await asyncio.sleep(0.2)
+        rate = len(texts) / (time.perf_counter() - begun)
+        here = time.process_time() - used
+        there = None if data is None else measuring.server_seconds(data) - server
+        await worker.stop()
         after = await model_alone(embedding, given)
     alone, model_cost = ((one + other) / 2 for one, other in zip(before, after, strict=True))
     cost = None if there is None else (here + there) / len(texts) - model_cost

@@ -31,11 +31,13 @@ def quantiles(seconds: Sequence[float]) -> Quantiles:
     return {"p50": round(quantile(seconds, 0.5) * 1000, 2), "p95": round(quantile(seconds, 0.95) * 1000, 2)}
 
 
-async def times(call: Call, count: int, *, warm: bool = True, least: float = 0.0) -> list[float]:
-    """Seconds of `count` calls; warm: after each was made once. Goes round again until `least` seconds are over."""
-    if warm:
-        for number in range(count):
-            await call(number)
+async def times(call: Call, count: int, *, warm: int | None = None, least: float = 0.0) -> list[float]:
+    """Seconds of `count` calls, after `warm` others (default: as many, so that all they read is in memory).
+
+    Goes round again until `least` seconds are over.
+    """
+    for number in range(count if warm is None else min(warm, count)):
+        await call(number)
     taken: list[float] = []
     begun = time.perf_counter()
     while len(taken) < count or time.perf_counter() - begun < least:
@@ -45,7 +47,7 @@ async def times(call: Call, count: int, *, warm: bool = True, least: float = 0.0
     return taken
 
 
-async def timed(call: Call, count: int, *, warm: bool = True, least: float = 0.0) -> Quantiles:
+async def timed(call: Call, count: int, *, warm: int | None = None, least: float = 0.0) -> Quantiles:
     """p50 and p95 of `times`."""
     return quantiles(await times(call, count, warm=warm, least=least))
 

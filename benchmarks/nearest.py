@@ -1,9 +1,10 @@
 """How much of the exact nearest rows the vector arm finds, compared with every vector of the user multiplied here."""
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import product
 from statistics import fmean
 
 import numpy as np
@@ -13,6 +14,7 @@ from sqlalchemy import Table
 from benchmarks import loading
 from benchmarks.synthetic import Floats
 from neuromem import NeuroMemory
+from neuromem.types import Explanation
 
 TOP = 10
 _NO_WORD = "qzxjvkwqzx"  # found by no keyword arm: what comes back is what the vector arm listed
@@ -60,34 +62,51 @@ async def read(nm: NeuroMemory, table: Table, key: str, user: str) -> Vectors:
 
 
 async def found(
-    nm: NeuroMemory, asked: Sequence[tuple[str, list[float]]], moments: Sequence[datetime | None]
-) -> dict[str, float]:
-    """Shares of the exact top found, over (user, query vector) pairs at each moment: of the top 10 memories and
-    messages, and of as many memories as the arm lists."""
+    nm: NeuroMemory, asked: Sequence[tuple[str, list[float]]], views: Mapping[str, Sequence[datetime | None]]
+) -> dict[str, dict[str, float]]:
+    """Shares of the exact top found, over (user, query vector) pairs at the moments of each view: of the top 10
+    memories and messages, and of as many memories as the arm lists."""
     tables, listed = nm._db.tables, nm._context.ranking.candidates
-    shares: dict[str, list[float]] = defaultdict(list)
-    for user in dict.fromkeys(user for user, _ in asked):
-        memories = await read(nm, tables.embeddings.table, "memory_id", user)
-        messages = await read(nm, tables.conversation_embeddings.table, "message_id", user)
-        for query in (vector for owner, vector in asked if owner == user):
-            for moment in moments:
-                hits = await nm.search(user, _NO_WORD, limit=listed, query_embedding=query, as_of=moment, explain=True)
-                arm = {hit.memory.memory_id: hit.explanation.vector_rank for hit in hits if hit.explanation}
-                said = await nm.recall(user, _NO_WORD, limit=listed, query_embedding=query, as_of=moment, explain=True)
-                spoken = {
-                    hit.message.message_id: hit.explanation.vector_rank
-                    for hit in said.conversation_results
-                    if hit.explanation
-                }
+    # Ranked by the vector alone, so that what the arm lists is what comes back.
+    plain = replace(
+        nm._context.ranking, neighbour=0.0, session=0.0, question=0.0, recency_floor=1.0, importance_floor=1.0
+    )
+    shares: dict[str, dict[str, list[float]]] = {view: defaultdict(list) for view in views}
+    moments = [(view, moment) for view, group in views.items() for moment in group]
+    async with NeuroMemory(
+        nm._db._url_in_use, nm._embedding, schema=nm._db.schema, ranking=plain, background=False
+    ) as mind:
+        for user in dict.fromkeys(user for user, _ in asked):
+            memories = await read(nm, tables.embeddings.table, "memory_id", user)
+            messages = await read(nm, tables.conversation_embeddings.table, "message_id", user)
+            queries = [vector for owner, vector in asked if owner == user]
+            for query, (view, moment) in product(queries, moments):
+                remembered, said = await _ranks(mind, user, query, moment, listed)
                 for name, ranks, exact, count in (
-                    (f"memories@{TOP}", arm, memories, TOP),
-                    (f"memories@{listed}", arm, memories, listed),
-                    (f"messages@{TOP}", spoken, messages, TOP),
+                    (f"memories@{TOP}", remembered, memories, TOP),
+                    (f"memories@{listed}", remembered, memories, listed),
+                    (f"messages@{TOP}", said, messages, TOP),
                 ):
                     if wanted := exact.nearest(query, moment, count):
-                        top = {key for key, rank in ranks.items() if rank is not None and rank <= count}
-                        shares[name].append(len(top.intersection(wanted)) / len(wanted))
-    return {name: round(fmean(values), 4) for name, values in shares.items()}
+                        top = {key for key, rank in ranks.items() if rank <= count}
+                        shares[view][name].append(len(top.intersection(wanted)) / len(wanted))
+    return {view: {name: round(fmean(all_), 4) for name, all_ in found.items()} for view, found in shares.items()}
+
+
+async def _ranks(
+    mind: NeuroMemory, user: str, query: Sequence[float], moment: datetime | None, limit: int
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Places in the vector arm by logical id, of memories and of messages."""
+    asking = {"limit": limit, "query_embedding": query, "as_of": moment, "explain": True}
+    hits = await mind.search(user, _NO_WORD, **asking)  # type: ignore[arg-type]
+    result = await mind.recall(user, _NO_WORD, **asking)  # type: ignore[arg-type]
+    remembered = {hit.memory.memory_id: hit.explanation for hit in hits}
+    said = {hit.message.message_id: hit.explanation for hit in result.conversation_results}
+    return _listed(remembered), _listed(said)
+
+
+def _listed(explanations: Mapping[str, Explanation | None]) -> dict[str, int]:
+    return {key: why.vector_rank for key, why in explanations.items() if why and why.vector_rank is not None}
 
 
 def _microseconds(moment: datetime) -> int:

@@ -94,10 +94,10 @@ async def measure(nm: NeuroMemory, groups: dict[str, Sequence[Query]], new: Sequ
             figures[f"search, {name}"] = search | {"found of exact": await found(nm, peer, group)}
         user = next(iter(groups.values()))[0].user
         figures["put"] = await measuring.timed(
-            lambda n: peer.aput(namespace(user), f"new-{n}", {FIELD: new[n]}), len(new), warm=False
+            lambda n: peer.aput(namespace(user), f"new-{n}", {FIELD: new[n]}), len(new), warm=0
         )
         figures["neuromem's add_memory"] = await measuring.timed(
-            lambda n: nm.add_memory(user, new[n], origin=_ORIGIN), len(new), warm=False
+            lambda n: nm.add_memory(user, new[n], origin=_ORIGIN), len(new), warm=0
         )
         await connection.execute(f"delete from {nm._db.schema}.embeddings where origin = '{_ORIGIN}'")
     return figures

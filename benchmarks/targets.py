@@ -86,12 +86,12 @@ def _latency(result: Result) -> Iterator[Figure]:
     sizes: Mapping[str, Any] = result["milliseconds"]
     for size, user, limit in _USERS:
         if recall := sizes.get(size, {}).get("settled", {}).get(user, {}).get("recall"):
-            trip = sizes[size]["floor"]["round trip"]["p50"]
+            trip, scanned = sizes[size]["floor"]["round trip"]["p50"], sizes[size]["settled"][user]["scanned"]
             yield Figure(
                 f"recall p50, {int(user):,} of {int(size):,}",
                 recall["p50"],
                 limit,
-                floor=f"{recall['round_trips']:.0f} × {trip} ms round trip",
+                floor=f"{recall['round_trips']:.0f} × {trip} ms round trip, {scanned['megabytes']} MB of vectors",
                 peer=_peer(sizes[size], user),
             )
     if {"10000", "1000000"} <= sizes.keys():

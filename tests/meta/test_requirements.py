@@ -13,7 +13,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
 DEMO = [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["onnx"], *GROUPS["build"]]
-WANTED = {"demo": DEMO, "dev": [*DEMO, *EXTRAS["openai"], *GROUPS["dev"]]}
+DEV = [*DEMO, *EXTRAS["openai"], *GROUPS["dev"]]
+WANTED = {"demo": DEMO, "dev": DEV, "bench": [*DEV, *GROUPS["bench"]]}
 
 
 def pins(name: str) -> dict[str, str]:
@@ -31,6 +32,7 @@ def test_what_is_asked_for_is_pinned(name: str) -> None:
 
 def test_the_development_requirements_include_the_others() -> None:
     assert pins("demo").items() <= pins("dev").items()
+    assert pins("dev").items() <= pins("bench").items()
 
 
 @pytest.mark.parametrize("name", WANTED)
