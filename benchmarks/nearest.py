@@ -14,6 +14,7 @@ from sqlalchemy import Table
 from benchmarks import loading
 from benchmarks.synthetic import Floats
 from neuromem import NeuroMemory
+from neuromem.ranking import TurnWeights
 from neuromem.types import Explanation
 
 TOP = 10
@@ -68,9 +69,10 @@ async def found(
     memories and messages, and of as many memories as the arm lists."""
     tables, listed = nm._db.tables, nm._context.ranking.candidates
     # Ranked by the vector alone, so that what the arm lists is what comes back.
-    plain = replace(
-        nm._context.ranking, neighbour=0.0, session=0.0, question=0.0, recency_floor=1.0, importance_floor=1.0
+    alone = TurnWeights(
+        beside=0.0, further=0.0, session=0.0, question=0.0, short=0.0, other_speaker=0.0, other_time=0.0
     )
+    plain = replace(nm._context.ranking, turns=alone, keyword_weight=0.0, recency_floor=1.0, importance_floor=1.0)
     shares: dict[str, dict[str, list[float]]] = {view: defaultdict(list) for view in views}
     moments = [(view, moment) for view, group in views.items() for moment in group]
     async with NeuroMemory(

@@ -75,10 +75,10 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
     """The turns that come into question, in no order: what both arms found, and what stands around the best of it.
 
-    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). Columns: message_id, similarity (NULL for
-    what the vector arm did not list), earlier, later, session_id, question_share, speaker, seconds since 1970, words.
-    Of the LEADING best, `earlier` and `later` name up to two turns that the view knows before and after in the session,
-    nearest first. `words` is PostgreSQL's binary form of bigint[], as `read_words` takes it.
+    For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). Columns: message_id, similarity (NULL
+    for what the vector arm did not list), earlier, later, session_id, question_share, speaker, seconds since 1970,
+    words. Of the LEADING best, `earlier` and `later` name up to two turns that the view knows before and after in the
+    session, nearest first. `words` is PostgreSQL's binary form of bigint[], as `read_words` takes it.
     """
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
     near = tables.message_vectors.candidates(
