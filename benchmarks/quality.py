@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from neuromem import NeuroMemory, RankingProfile
-from neuromem.demo import locomo
+from neuromem.importers import locomo
 
 DEPTHS = (5, 10, 20)
 type Scores = dict[str, float]

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
@@ -185,6 +186,13 @@ class ConversationsFacade(ConversationsReader):
             return await ConversationService(session).add_messages(
                 user_id, DEFAULT_SESSION if session_id is None else session_id, messages, origin=origin
             )
+
+    async def add_conversations(
+        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
+    ) -> dict[str, list[Message]]:
+        """Stores messages of several sessions (session id to messages), all or none; see `add_messages_batch`."""
+        async with self._context.write() as session:
+            return await ConversationService(session).add_conversations(user_id, conversations, origin=origin)
 
     async def close_session(self, user_id: str, session_id: str) -> None:
         """Marks a session as ended; raises NotFoundError when there is none."""
@@ -369,12 +377,17 @@ class Writer(Reader):
     async def add_memories(
         self, user_id: str, memories: Sequence[str | NewMemory], *, origin: str = DEFAULT_ORIGIN
     ) -> list[Memory]:
-        """Remembers several things with one embedding batch, all or none."""
+        """Remembers several things with one embedding batch, all or none; known external ids come back as stored."""
         given = checks.items(memories, "memories", "str or NewMemory (for one there is add_memory)")
         new = [NewMemory(memory) if isinstance(memory, str) else memory for memory in given]
+        names = [memory.external_id for memory in new if isinstance(memory, NewMemory) and memory.external_id]  # pyright: ignore[reportUnnecessaryIsInstance]  # `add` refuses the rest
+        stored: set[UUID] = set()
+        if names:
+            async with self._context.source.read() as session:
+                stored = await SearchService(session, self._context.embedding).stored(user_id, names)
         async with self._context.source.session() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
-            return await service.add(user_id, new, origin=origin)
+            return await service.add(user_id, new, origin=origin, stored=stored)
 
     async def update_memory(
         self,

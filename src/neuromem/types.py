@@ -68,7 +68,10 @@ class Source(Value):
 
 @dataclass(frozen=True, slots=True)
 class NewMemory(Value):
-    """A memory to be added; the fields mean what `add_memory` says of them."""
+    """A memory to be added; the fields mean what `add_memory` says of them.
+
+    `external_id`: your id for it; adding a known one returns what is stored.
+    """
 
     content: str
     memory_type: str = MemoryType.GENERAL
@@ -78,6 +81,7 @@ class NewMemory(Value):
     valid_to: datetime | None = None
     known_at: datetime | None = None
     sources: Sequence[Source | MemoryRef] = ()
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,6 +80,10 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "messages": [NewMessage("user", "hi"), NewMessage("user", "again", external_id="x1")],
         "session_id": "s1",
     },
+    "conversations.add_conversations": lambda w: {
+        "user_id": w.user,
+        "conversations": {"s2": [NewMessage("user", "hi")], "s1": [NewMessage("user", "again", external_id="x1")]},
+    },
     "conversations.close_session": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed": lambda w: {"user_id": w.user},
 }

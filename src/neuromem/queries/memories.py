@@ -82,6 +82,13 @@ def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query
     )
 
 
+def current(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
+    """Those of the user's memories that are current."""
+    table = tables.embeddings.table
+    wanted = table.c.memory_id == any_(bindparam("ids", list(ids), type_=ARRAY(UUID), unique=True))
+    return select(*columns(tables)).where(table.c.user_id == user_id, wanted, known_now(table))
+
+
 def owned(tables: Tables, user_id: str, memory_id: uuid.UUID) -> ColumnElement[bool]:
     table = tables.embeddings.table
     return and_(table.c.user_id == user_id, table.c.memory_id == memory_id)

@@ -8,6 +8,7 @@ from sqlalchemy import UUID, ColumnElement, and_, any_, bindparam, exists, func,
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.filters import Filter
+from memground.postgres.bulk import unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known, known_at, known_now
@@ -95,6 +96,28 @@ def by_ids(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], view: View) -
     """The messages as rows."""
     table = tables.conversations.table
     return select(table).where(_among(tables, user_id, ids), known(table, view))
+
+
+def by_external_ids(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
+    """The current messages of these (session id, external id)."""
+    table = tables.conversations.table
+    return _named(tables, user_id, names, select(table)).where(known_now(table))
+
+
+def left(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
+    """(session_id, external_id, left): when messages that were known once were known last."""
+    table = tables.conversations.table
+    last = select(table.c.session_id, table.c.external_id, func.max(table.c.known_to).label("left"))
+    statement = _named(tables, user_id, names, last).where(table.c.known_to.is_not(None))
+    return statement.group_by(table.c.session_id, table.c.external_id)
+
+
+def _named(tables: Tables, user_id: str, names: Sequence[tuple[str, str]], statement: Query) -> Query:
+    table = tables.conversations.table
+    sessions, external_ids = zip(*names, strict=True)
+    wanted = unnest({table.c.session_id: sessions, table.c.external_id: external_ids}, "wanted")
+    same = and_(table.c.session_id == wanted.c.session_id, table.c.external_id == wanted.c.external_id)
+    return statement.select_from(wanted.join(table, same)).where(table.c.user_id == user_id)
 
 
 def in_session(
