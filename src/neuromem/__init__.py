@@ -1,45 +1,49 @@
 """neuromem: memory for AI agents, embedded in your async Python program, on one PostgreSQL."""
 
-from memground.clock import Clock, ManualClock, SystemClock
-from memground.filters import F, Filter
-from memground.postgres.queue import JobPolicy
-from neuromem._core import NeuroMemory
-from neuromem.errors import (
-    ConfigurationError,
-    ConflictError,
-    InvalidInputError,
-    MemoryStoreError,
-    ModelMismatchError,
-    ModelMissingError,
-    NotFoundError,
-    ProviderError,
-    UnavailableError,
-    UnsupportedError,
-)
-from neuromem.ranking import RankingProfile
-from neuromem.types import (
-    BackgroundStatus,
-    Change,
-    Diff,
-    Explanation,
-    Hit,
-    KeyValue,
-    Memory,
-    MemoryType,
-    MergedHit,
-    Message,
-    MessageHit,
-    NewMemory,
-    NewMessage,
-    Page,
-    RecallResult,
-    Reversal,
-    Session,
-    Source,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-neuromem = NeuroMemory
-"""The class under its older name."""
+if TYPE_CHECKING:
+    from memground.clock import Clock, ManualClock, SystemClock
+    from memground.filters import F, Filter
+    from memground.postgres.queue import JobPolicy
+    from neuromem._core import NeuroMemory
+    from neuromem.errors import (
+        ConfigurationError,
+        ConflictError,
+        InvalidInputError,
+        MemoryStoreError,
+        ModelMismatchError,
+        ModelMissingError,
+        NotFoundError,
+        ProviderError,
+        UnavailableError,
+        UnsupportedError,
+    )
+    from neuromem.ranking import RankingProfile
+    from neuromem.types import (
+        BackgroundStatus,
+        Change,
+        Diff,
+        Explanation,
+        Hit,
+        KeyValue,
+        Memory,
+        MemoryType,
+        MergedHit,
+        Message,
+        MessageHit,
+        NewMemory,
+        NewMessage,
+        Page,
+        RecallResult,
+        Reversal,
+        Session,
+        Source,
+    )
+
+    neuromem = NeuroMemory
+    """The class under its older name."""
 
 __version__ = "0.1.0"
 
@@ -83,3 +87,57 @@ __all__ = [
     "__version__",
     "neuromem",
 ]
+
+# Imported when they are first asked for: a command that only prints its help should not wait for SQLAlchemy.
+_HOMES = {
+    "memground.clock": ("Clock", "ManualClock", "SystemClock"),
+    "memground.filters": ("F", "Filter"),
+    "memground.postgres.queue": ("JobPolicy",),
+    "neuromem._core": ("NeuroMemory",),
+    "neuromem.errors": (
+        "ConfigurationError",
+        "ConflictError",
+        "InvalidInputError",
+        "MemoryStoreError",
+        "ModelMismatchError",
+        "ModelMissingError",
+        "NotFoundError",
+        "ProviderError",
+        "UnavailableError",
+        "UnsupportedError",
+    ),
+    "neuromem.ranking": ("RankingProfile",),
+    "neuromem.types": (
+        "BackgroundStatus",
+        "Change",
+        "Diff",
+        "Explanation",
+        "Hit",
+        "KeyValue",
+        "Memory",
+        "MemoryType",
+        "MergedHit",
+        "Message",
+        "MessageHit",
+        "NewMemory",
+        "NewMessage",
+        "Page",
+        "RecallResult",
+        "Reversal",
+        "Session",
+        "Source",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "neuromem":
+        return __getattr__("NeuroMemory")
+    for module, names in _HOMES.items():
+        if name in names:
+            return globals().setdefault(name, getattr(import_module(module), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -4,49 +4,39 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
-from typing import Annotated
 
 import typer
 
-from memground.postgres.engine import redact
-from neuromem import NeuroMemory
-from neuromem.db import DEFAULT_SCHEMA
+from neuromem.cli.shared import OPERATIONS, Asked, Takes, command, print_json
 
 
-def worker(
-    database_url: Annotated[
-        str | None,
-        typer.Option(
-            envvar="NEUROMEM_DATABASE_URL",
-            help="A PostgreSQL URL; without one the embedded PostgreSQL.",
-            show_default=False,
-            show_envvar=True,
-        ),
-    ] = None,
-    schema: Annotated[
-        str, typer.Option(envvar="NEUROMEM_SCHEMA", help="The PostgreSQL schema of the tables.", show_envvar=True)
-    ] = DEFAULT_SCHEMA,
-) -> None:
+def register(app: typer.Typer) -> None:
+    command(app, takes=Takes.PLACE, panel=OPERATIONS)(worker)
+
+
+async def worker(asked: Asked) -> None:
     """Do the background work of programs that open neuromem with background=False, until Ctrl-C or SIGTERM.
 
-    Several workers share the work. This one uses the local embedding model.
+    Several workers share the work.
     """
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     logging.getLogger("neuromem").setLevel(logging.INFO)
-    asyncio.run(_work(database_url, schema))
-
-
-async def _work(database_url: str | None, schema: str) -> None:
     _cancel_on_signals()
     with suppress(asyncio.CancelledError):
-        async with NeuroMemory(database_url, schema=schema) as nm:
-            place = "the embedded PostgreSQL" if database_url is None else redact(database_url)
+        async with asked.open(background=True) as nm:
+            from memground.postgres.engine import redact
+
+            place = "the embedded PostgreSQL" if asked.database_url is None else redact(asked.database_url)
             status = await nm.background_status()
-            typer.echo(
-                f"working for schema {schema!r} of {place}; jobs waiting: {status.waiting}, failed: {status.failed}"
-            )
+            if asked.as_json:
+                print_json({"schema": asked.schema, "waiting": status.waiting, "failed": status.failed})
+            else:
+                typer.echo(
+                    f"working for schema {asked.schema!r} of {place}; "
+                    f"jobs waiting: {status.waiting}, failed: {status.failed}"
+                )
             await asyncio.Event().wait()
-    typer.echo("stopped")
+    if not asked.as_json:
+        typer.echo("stopped")
 
 
 def _cancel_on_signals() -> None:

@@ -1,0 +1,181 @@
+"""What commands share: the options they all take, how they open a mind, and how they print.
+
+::
+
+    @command(app)
+    async def recall(asked: Asked, query: Annotated[str, typer.Argument()], *, limit: Limit = 10) -> int | None:
+        async with asked.open() as nm:
+            found = await nm.recall(asked.user, query, limit=limit)
+        asked.show(found.to_dict(), f"{len(found.merged)} found")
+
+The program gets `recall`'s own parameters, then `--user --database-url --schema --embedding --json`.
+"""
+
+import asyncio
+import inspect
+import json
+import sys
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from memground.postgres.queue import JobPolicy
+    from neuromem import NeuroMemory
+
+type Command = Callable[..., Coroutine[Any, Any, int | None]]
+
+COMMON = "Options of every command"
+MEMORY, TIME, OPERATIONS = "Memory", "Time travel", "Operations"
+"""The groups of commands in --help."""
+
+User = Annotated[
+    str,
+    typer.Option("--user", "-u", envvar="NEUROMEM_USER", help="Whose memory.", rich_help_panel=COMMON),
+]
+DatabaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEUROMEM_DATABASE_URL",
+        help="A PostgreSQL URL; without one the embedded PostgreSQL.",
+        show_default=False,
+        rich_help_panel=COMMON,
+    ),
+]
+Schema = Annotated[
+    str,
+    typer.Option(envvar="NEUROMEM_SCHEMA", help="The PostgreSQL schema of the tables.", rich_help_panel=COMMON),
+]
+Embedding = Annotated[
+    str,
+    typer.Option(
+        envvar="NEUROMEM_EMBEDDING",
+        help="The embedding model: local, openai:MODEL, siliconflow:MODEL, sentence-transformers:MODEL.",
+        rich_help_panel=COMMON,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.", rich_help_panel=COMMON)]
+Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+AsOf = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Answer as at that moment: a date, a time, or words such as '3 weeks ago'."),
+]
+ValidAt = Annotated[str | None, typer.Option(metavar="TIME", help="Only what is true in the world at that moment.")]
+Where = Annotated[str | None, typer.Option(metavar="JSON", help='A filter, such as \'{"metadata.topic": "work"}\'.')]
+Types = Annotated[
+    list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only memories of this type; may be repeated.")
+]
+Explain = Annotated[bool, typer.Option("--explain", help="Say why each hit stands where it stands.")]
+
+
+class Takes(Enum):
+    """Which of the common options a command takes."""
+
+    MIND = ("user", "database_url", "schema", "embedding", "as_json")
+    PLACE = ("database_url", "schema", "embedding", "as_json")
+    JSON = ("as_json",)
+
+
+_DEFAULTS: Mapping[str, tuple[Any, Any]] = {
+    "user": (User, "me"),
+    "database_url": (DatabaseUrl, None),
+    "schema": (Schema, "neuromem"),
+    "embedding": (Embedding, "local"),
+    "as_json": (Json, False),
+}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The common options of one call of the program."""
+
+    user: str = "me"
+    database_url: str | None = None
+    schema: str = "neuromem"
+    embedding: str = "local"
+    as_json: bool = False
+
+    @asynccontextmanager
+    async def open(self, *, background: "bool | JobPolicy" = False) -> "AsyncGenerator[NeuroMemory]":
+        """The mind asked for. `background`: whether this program makes the vectors of messages meanwhile."""
+        from neuromem import NeuroMemory
+        from neuromem.cli.models import open_embedding
+
+        embedding = open_embedding(self.embedding)
+        try:
+            async with NeuroMemory(self.database_url, embedding, schema=self.schema, background=background) as nm:
+                yield nm
+        finally:
+            await embedding.close()
+
+    @cached_property
+    def console(self) -> "Console":
+        """Where words for people go: stdout, or stderr when stdout is for JSON."""
+        from neuromem.cli.render import console
+
+        return console(stderr=self.as_json)
+
+    def show(self, value: Mapping[str, Any], in_words: "str | Callable[[Console], None]") -> None:
+        """The result: JSON where asked for, else in words: a line, or what draws them."""
+        if self.as_json:
+            print_json(value)
+        elif isinstance(in_words, str):
+            self.say(in_words)
+        else:
+            in_words(self.console)
+
+    def say(self, line: str) -> None:
+        """A plain line for people; with --json it goes to stderr."""
+        self.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+    def options(self) -> str:
+        """What to repeat so that another command means the same memory, such as ` --user anna`."""
+        import shlex
+
+        words: list[str] = []
+        for name, (_, default) in _DEFAULTS.items():
+            value = getattr(self, name)
+            # An address may hold a password.
+            if name not in ("as_json", "database_url") and value != default:
+                words += [f"--{name}", value]
+        return f" {shlex.join(words)}" if words else ""
+
+
+def print_json(value: Any) -> None:
+    """A JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def command(
+    app: typer.Typer, name: str | None = None, *, takes: Takes = Takes.MIND, panel: str | None = None
+) -> Callable[[Command], Command]:
+    """Makes an async function a command. It is given an `Asked`, then its own options, and may return an exit code."""
+
+    def register(function: Command) -> Command:
+        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+        common = [
+            inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for key, (annotation, default) in _DEFAULTS.items()
+            if key in takes.value
+        ]
+
+        def run(**given: Any) -> int | None:
+            asked = Asked(**{key: given.pop(key) for key in takes.value})
+            return asyncio.run(function(asked, **given))
+
+        keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+        run.__signature__ = inspect.Signature([*keyword_only, *common])  # pyright: ignore[reportFunctionMemberAccess]
+        run.__annotations__ = {}
+        run.__doc__ = function.__doc__
+        app.command(name or function.__name__.rstrip("_"), rich_help_panel=panel)(run)
+        return function
+
+    return register
