@@ -267,7 +267,11 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         Bad({"s1": [], 5: []}, "got int 5"),
         Bad({"s1": [NewMessage("user", "good")], "s2": "x"}, "got str 'x'"),
         Bad({"s1": [NewMessage("user", "good")], "s2": [None]}, "got NoneType"),
-        *(Bad({"s1": [NewMessage("user", "good")], bad.value: []}, bad.says) for bad in bad_texts(255)),
+        *(
+            Bad({"s1": [NewMessage("user", "good")], bad.value: []}, bad.says)
+            for bad in bad_texts(255)
+            if isinstance(bad.value, str)
+        ),
     ],
     "default": None,
     "include_conversations": None,

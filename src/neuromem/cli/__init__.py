@@ -13,7 +13,7 @@ import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
-from neuromem.cli import model, worker
+from neuromem.cli import import_, model, worker
 from neuromem.cli.shared import OPERATIONS
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
+import_.register(app)
 worker.register(app)
 
 CANNOT, WRONG, INTERRUPTED = 1, 2, 130

@@ -16,11 +16,12 @@ _LISTS = {"results": "mem0", "memories": "mem0", "conversations": None}
 
 @dataclass(frozen=True, slots=True)
 class Detected:
-    """`format`, and where the records lie: see `Reading`."""
+    """`format`, and where the records lie: see `Reading`. `owned`: whether they may say whose they are."""
 
     format: str
     root: Root
     prefix: str
+    owned: bool
 
 
 def detect(head: bytes, name: str, wanted: str | None = None) -> Detected:
@@ -39,11 +40,12 @@ def detect(head: bytes, name: str, wanted: str | None = None) -> Detected:
     if chosen is None:
         what = f"its first record has {', '.join(sorted(keys)[:8])}" if keys else "it holds no record"
         raise InvalidInputError(f"{name} has no known format: {what}; accepted formats: {_listed()}")
+    owned = chosen in ("mem0", "locomo") or bool(keys & {"user", "user_id"})
     if begin[:1] == b"[":
-        return Detected(chosen, "array", "item")
+        return Detected(chosen, "array", "item", owned)
     if listed is not None:
-        return Detected(chosen, "array", f"{listed}.item")
-    return Detected(chosen, "lines" if chosen == "jsonl" else "object", "")
+        return Detected(chosen, "array", f"{listed}.item", owned)
+    return Detected(chosen, "lines" if chosen == "jsonl" else "object", "", owned)
 
 
 def _first_keys(head: bytes) -> tuple[set[str], str | None]:

@@ -28,7 +28,6 @@ _SMALL = 100_000_000
 """Chats compress to a tenth; more than this many bytes at more than _MAX_RATIO is a bomb."""
 _WANTED = re.compile(r"(?:^|/)conversations(?:-\d+)?\.json$", re.IGNORECASE)
 _ALSO = re.compile(r"(?:^|/)(?:memories\.json|[^/]+\.jsonl)$", re.IGNORECASE)
-_WITH_OWNERS = frozenset({"mem0", "locomo", "jsonl"})
 _JUNK = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")
 
 
@@ -119,15 +118,15 @@ class Export:
             return
         owners: set[str] = set()
         for part in self._parts:
-            for item in self._read(part, formats=_WITH_OWNERS):
+            for item in self._read(part, owned=True):
                 if isinstance(item, Turn | Fact):
                     _belongs(item, None, owners)
         self.position = 0
 
-    def _read(self, part: _Part, formats: frozenset[str] = frozenset(FORMATS)) -> Iterator[Item]:
+    def _read(self, part: _Part, *, owned: bool = False) -> Iterator[Item]:
         with self._open(part) as (stream, found):
             self.formats.add(found.format)
-            if found.format in formats:
+            if found.owned or not owned:
                 stem = Path(part.name).stem if part.name != STDIN else "default"
                 reading = Reading(part.name, stem, found.root, found.prefix, self._tools)
                 yield from READERS[found.format](stream, reading)

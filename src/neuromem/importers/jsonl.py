@@ -111,10 +111,11 @@ def _first(raw: Mapping[str, Any], names: tuple[str, ...]) -> Any:
 def _draft(place: str, raw: Mapping[str, Any], fields: Mapping[str, Any], session: _Session, name: str) -> Draft:
     content, time = text_of(fields["content"]), fields["timestamp"]
     session.place = session.place + 1 if time in (None, session.said) else 0
+    after = session.said if time is None else None
     session.said = session.said if time is None else time
     external_id = identifier(fields["external_id"])
     if external_id is None:
-        texts = (str(part) for part in (fields["role"], fields["speaker"], time, content, session.place))
+        texts = (str(part) for part in (fields["role"], fields["speaker"], time, content, after, session.place))
         external_id = digest(name, *texts)
     known = {alias for names in _ALIASES.values() for alias in names}
     further = {key: value for key, value in raw.items() if key not in known}

@@ -1,13 +1,14 @@
 """Storing what readers give, in batches that are whole or not there."""
 
+import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from memground.clock import SystemClock
 from neuromem._core import NeuroMemory
-from neuromem.errors import ConflictError
+from neuromem.errors import ConflictError, InvalidInputError
 from neuromem.importers.items import Fact, Item, Remark, Turn
 from neuromem.types import Memory, NewMemory, NewMessage, Value
 
@@ -31,7 +32,8 @@ class Report(Value):
     """What an import found and did.
 
     `there`: messages and memories that were stored before. `changed`: memories a newer export tells differently.
-    `left_out`, `altered`: by reason. `first`, `last`: the earliest and the latest time of what was read.
+    `left_out`, `altered`: by reason. `first`, `last`: the earliest and the latest time of what was read. `title`: the
+    last conversation's. `broken`: why the files could not be read to their end; what stands before is stored.
     """
 
     conversations: int = 0
@@ -43,6 +45,8 @@ class Report(Value):
     altered: dict[str, Tally] = field(default_factory=dict[str, Tally])
     first: datetime | None = None
     last: datetime | None = None
+    title: str | None = None
+    broken: str | None = None
     seconds: float = 0.0
 
     @property
@@ -54,6 +58,10 @@ class Report(Value):
         tallies = self.left_out if remark.lost else self.altered
         known = tallies.get(remark.reason, Tally(0, remark.place))
         tallies[remark.reason] = Tally(known.count + 1, known.first)
+
+    def see(self, message: NewMessage) -> None:
+        self.at(message.timestamp)
+        self.title = (message.metadata or {}).get("title", self.title)
 
     def at(self, moment: datetime | None) -> None:
         if moment is not None:
@@ -78,24 +86,38 @@ async def load(
     return await _Loader(nm, user_id, origin, session_prefix, progress).run(items)
 
 
-def survey(items: Iterable[Item], progress: Callable[[Report], None] = lambda _: None) -> Report:
+async def survey(items: Iterable[Item], *, progress: Callable[[Report], None] = lambda _: None) -> Report:
     """What an import of these items would find; stores nothing. All count as new."""
     report, sessions, begun = Report(), set[str](), time.perf_counter()
-    for item in items:
+    for item in _whole(items, report):
         match item:
             case Remark():
                 report.note(item)
             case Turn():
                 sessions.add(item.session_id)
                 report.messages += 1
-                report.at(item.message.timestamp)
+                report.see(item.message)
             case Fact():
                 report.memories += 1
                 report.at(item.memory.known_at)
         report.conversations, report.seconds = len(sessions), time.perf_counter() - begun
         if report.read % BATCH == 0:
             progress(report)
+            await asyncio.sleep(0)  # Ctrl-C is heard here
     return report
+
+
+def _whole(items: Iterable[Item], report: Report) -> Iterator[Item]:
+    """The items up to where the files break; raises InvalidInputError when that is before the first."""
+    begun = False
+    try:
+        for item in items:
+            begun = True
+            yield item
+    except InvalidInputError as error:
+        if not begun:
+            raise
+        report.broken = str(error)
 
 
 class _Loader:
@@ -116,7 +138,7 @@ class _Loader:
 
     async def run(self, items: Iterable[Item]) -> Report:
         begun = time.perf_counter()
-        for item in items:
+        for item in _whole(items, self._report):
             match item:
                 case Remark():
                     self._report.note(item)
@@ -144,7 +166,7 @@ class _Loader:
         self._sessions |= turns.keys()
         for messages in turns.values():
             for message in messages:
-                self._report.at(message.timestamp)
+                self._report.see(message)
         new = await self._add(turns)
         self._report.messages += new
         self._report.there += sum(map(len, turns.values())) - new

@@ -108,7 +108,7 @@ def left(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Quer
     """(session_id, external_id, left): when messages that were known once were known last."""
     table = tables.conversations.table
     last = select(table.c.session_id, table.c.external_id, func.max(table.c.known_to).label("left"))
-    statement = _named(tables, user_id, names, last).where(table.c.known_to.is_not(None))
+    statement = _named(tables, user_id, names, last).where(~known_now(table))
     return statement.group_by(table.c.session_id, table.c.external_id)
 
 

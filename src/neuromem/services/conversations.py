@@ -47,6 +47,7 @@ class ConversationService:
         A message whose `external_id` the session already has is not stored again; the stored one is returned in its
         place.
         """
+        checks.name(session_id, "session_id")
         return (await self.add_conversations(user_id, {session_id: messages}, origin=origin))[session_id]
 
     async def add_conversations(
