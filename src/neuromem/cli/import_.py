@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _LOOK = 0.2
 """Seconds between looks at how much is still to be embedded."""
+_LEASE = 10.0
 _BROKEN, _INTERRUPTED = 1, 130
 
 Files = Annotated[
@@ -98,9 +99,13 @@ async def import_(
 
 async def _embed(asked: Asked, bars: "Progress", waiting: int) -> dict[str, Any]:
     """Makes the vectors of what waits, with all cores: that is why it is not done while storing."""
+    from memground.postgres.queue import JobPolicy
+
     begun, left = time.perf_counter(), waiting
+    # After a kill, what was claimed waits until its lease ends: short, so that whoever starts again does not wonder.
+    policy = JobPolicy(lease=_LEASE)
     task = bars.add_task("embedding", total=waiting, shown=f"{0:,} of {waiting:,} messages")
-    async with asked.open(background=True) as nm:
+    async with asked.open(background=policy) as nm:
         while left:
             await asyncio.sleep(_LOOK)
             status = await nm.background_status(asked.user)
