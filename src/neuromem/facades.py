@@ -271,6 +271,14 @@ class Reader:
         async with self._context.source.read() as session:
             return await MemoryService(session).get(user_id, memory_id, self._context.view())
 
+    async def find_memory_id(self, user_id: str, prefix: str) -> str:
+        """The whole id of the memory, current or not, whose id begins with `prefix` (four characters or more).
+
+        Raises NotFoundError where none does, InvalidInputError where several do.
+        """
+        async with self._context.source.read() as session:
+            return await MemoryService(session).find_id(user_id, prefix, self._context.view())
+
     async def list_memories(
         self,
         user_id: str,

@@ -47,6 +47,7 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "recall": lambda w: {"user_id": w.user, "query": "Porto", "where": {"content": {"exists": True}}},
     "search": lambda w: {"user_id": w.user, "query": "Porto", "as_of": w.between, "explain": True},
     "get_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "find_memory_id": lambda w: {"user_id": w.user, "prefix": w.memory_id[:13]},
     "list_memories": lambda w: {"user_id": w.user},
     "history": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
     "diff": lambda w: {"user_id": w.user, "t1": LONG_AGO, "t2": datetime.now(UTC)},
