@@ -24,6 +24,7 @@ from neuromem.services.kv import Entries, KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
+from neuromem.services.stats import StatsService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     DEFAULT_SESSION,
@@ -41,6 +42,7 @@ from neuromem.types import (
     RecallResult,
     Reversal,
     Source,
+    Stats,
 )
 from neuromem.types import Session as SessionInfo
 
@@ -302,6 +304,11 @@ class Reader:
         """What was learned, changed and forgotten about the user from `t1` to `t2`."""
         async with self._context.source.read() as session:
             return await HistoryService(session).diff(user_id, t1, t2, self._context.view())
+
+    async def stats(self, user_id: str) -> Stats:
+        """How much is known about the user: counts, first and last time, background work."""
+        async with self._context.source.read() as session:
+            return await StatsService(session).stats(user_id, self._context.view())
 
 
 class AsOf(Reader):

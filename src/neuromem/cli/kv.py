@@ -98,8 +98,8 @@ async def history(asked: Asked, key: Key, *, namespace: Namespace = "profile", a
     render.as_of_line(asked.console, known)
     table = render.grid({"style": "dim", "no_wrap": True}, {"overflow": "fold"}, {"style": "dim", "no_wrap": True})
     for version in versions:
-        until = f"until {local(version.known_to)}" if version.known_to else ""
-        table.add_row(local(version.known_from), render.plain(_shown(version.value)), until)
+        until = f"until {local(version.known_to, precise=True)}" if version.known_to else ""
+        table.add_row(local(version.known_from, precise=True), render.plain(_shown(version.value)), until)
     asked.console.print(table)
 
 

@@ -108,22 +108,21 @@ def explained(rows: Sequence[tuple[str, float, Explanation | None]]) -> Table:
     """Why each hit stands where it stands: how near by meaning, how well its words fit, and the factors."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", style="cyan", no_wrap=True)
-    for name in ("score", "meaning", "words", "factors"):
+    table.add_column("what", overflow="fold", ratio=1)
+    for name in ("score", "meaning", "words"):
         table.add_column(name, no_wrap=True)
-    table.add_column("what", overflow="ellipsis", no_wrap=True)
     best = max((score for _, score, _ in rows), default=0.0)
     for number, (text, score, found) in enumerate(rows, start=1):
         why = found or Explanation()
-        factors = " ".join(f"{name} {value:.2f}" for name, value in why.parts.items())
-        notes = f" ({', '.join(why.notes)})" if why.notes else ""
         table.add_row(
             str(number),
+            plain(text.strip()),
             Text.assemble((bar(score, best), "cyan"), f" {score:.2f}"),
             _arm(why.vector_rank, why.vector_score),
             _arm(why.keyword_rank, why.keyword_score),
-            Text(factors, style="dim"),
-            Text.assemble(one_line(text), (one_line(notes), "dim")),
         )
+        reasons = [*(f"{name} {value:.2f}" for name, value in why.parts.items()), *why.notes]
+        table.add_row("", Text(one_line(" · ".join(reasons)), style="dim"))
     return table
 
 
@@ -223,6 +222,11 @@ def version_table(versions: Sequence[Memory]) -> Table:
         {"style": "dim", "no_wrap": True},
     )
     for place, version in zip(range(len(versions), 0, -1), versions, strict=True):
-        until = "current" if version.known_to is None else f"until {local(version.known_to)}"
-        table.add_row(f"{place}", local(version.known_from), state(version), f"{until}, by {one_line(version.origin)}")
+        until = "current" if version.known_to is None else f"until {local(version.known_to, precise=True)}"
+        table.add_row(
+            f"{place}",
+            local(version.known_from, precise=True),
+            state(version),
+            f"{until}, by {one_line(version.origin)}",
+        )
     return table
