@@ -61,17 +61,17 @@ async def recall(
         return asked.print_json({"as_of": known, "valid_at": valid, **found.to_dict()})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     now = known or datetime.now(UTC)
     if not found.merged:
         asked.say(f"nothing is known about that{asked.whose}")
     elif explain:
-        asked.console.print(render.explained([(hit.content, hit.score, hit.explanation) for hit in found.merged]))
+        asked.draw(render.explained([(hit.content, hit.score, hit.explanation) for hit in found.merged]))
     else:
         for number, hit in enumerate(found.merged, start=1):
-            asked.console.print(render.merged_entry(number, hit, now))
+            asked.draw(render.merged_entry(number, hit, now))
     if found.user_profile:
-        asked.console.print(render.details((key, str(value)) for key, value in found.user_profile.items()))
+        asked.draw(render.details((key, str(value)) for key, value in found.user_profile.items()))
 
 
 async def search(
@@ -103,12 +103,12 @@ async def search(
         return asked.print_json({"as_of": known, "valid_at": valid, "hits": [hit.to_dict() for hit in hits]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     now = known or datetime.now(UTC)
     if not hits:
         asked.say(f"no memory fits{asked.whose}")
     elif explain:
-        asked.console.print(render.explained([(hit.memory.content, hit.score, hit.explanation) for hit in hits]))
+        asked.draw(render.explained([(hit.memory.content, hit.score, hit.explanation) for hit in hits]))
     else:
         for number, hit in enumerate(hits, start=1):
-            asked.console.print(render.memory_entry(number, hit.memory, now, hit.score))
+            asked.draw(render.memory_entry(number, hit.memory, now, hit.score))

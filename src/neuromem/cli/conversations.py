@@ -56,7 +56,7 @@ async def sessions(asked: Asked, *, as_of: AsOf = None) -> None:
         return asked.print_json({"as_of": known, "sessions": [session.to_dict() for session in found]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     if not found:
         asked.say(f"no conversations{asked.whose}")
     table = render.grid({"overflow": "fold"}, {"justify": "right", "no_wrap": True}, {"style": "dim", "no_wrap": True})
@@ -67,7 +67,7 @@ async def sessions(asked: Asked, *, as_of: AsOf = None) -> None:
             count,
             f"{session.first_message_at.date()} to {session.last_message_at.date()}",
         )
-    asked.console.print(table)
+    asked.draw(table)
 
 
 async def messages(
@@ -88,7 +88,7 @@ async def messages(
         return asked.print_json({"as_of": known, "messages": [message.to_dict() for message in found]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     if not found:
         asked.say(f"no messages in session {session}{asked.whose}")
     table = render.grid(
@@ -100,6 +100,6 @@ async def messages(
     for message in found:
         who = render.one_line(message.speaker or message.role)
         table.add_row(str(message.seq), local(message.timestamp)[:16], who, render.plain(message.content))
-    asked.console.print(table)
+    asked.draw(table)
     if len(found) == limit:
         asked.say(f"more: neuromem messages {session} --after {found[-1].seq}{asked.options()}")

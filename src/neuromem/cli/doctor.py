@@ -26,7 +26,7 @@ from neuromem import __version__, checks
 from neuromem.cli.models import open_embedding
 from neuromem.cli.render import ago, counted, grid, plain
 from neuromem.cli.shared import Asked
-from neuromem.db import EMBEDDED_DATABASE
+from neuromem.db import EMBEDDED_DATABASE, EMBEDDED_SCHEME
 from neuromem.migrations import MIGRATIONS
 from neuromem.models import build_tables
 
@@ -41,6 +41,7 @@ _EXTRAS = {
 }
 _WAITING_LONG = timedelta(minutes=5)
 _SLOW_MS = 20.0
+_FIRST = "the first memory makes it: neuromem add …"
 _SERVER = text("SELECT current_setting('server_version') AS version, current_setting('max_connections') AS most")
 _EXTENSIONS = text(
     "SELECT name, installed_version, default_version FROM pg_available_extensions WHERE name IN ('vector', 'pg_search')"
@@ -69,7 +70,7 @@ async def examine(asked: Asked) -> int:
         table.add_row(f"[{_STYLES[check.state]}]{check.state:<4}[/]", check.name, plain(check.found))
         if check.advice:
             table.add_row("", "", plain(f"→ {check.advice}"))
-    asked.console.print(table)
+    asked.draw(table)
     warned = sum(check.state == "warn" for check in found)
     asked.say(f"{counted(len(found), 'check')}: {failed} failed, {counted(warned, 'warning')}")
     return 1 if failed else 0
@@ -148,11 +149,11 @@ def _folder() -> Iterator[Check]:
 @asynccontextmanager
 async def _connected(database_url: str | None) -> "AsyncGenerator[tuple[AsyncConnection, str]]":
     """A connection, and its address; the embedded server is started for it. Creates nothing in the database."""
-    server = None if database_url is not None else await EmbeddedPostgres.open()
+    server = None
+    if database_url is None or database_url.startswith(EMBEDDED_SCHEME):
+        folder = (database_url or "").removeprefix(EMBEDDED_SCHEME)
+        server = await EmbeddedPostgres.open(Path(folder) if folder else None)
     try:
-        folder = database_url.removeprefix("embedded://") if database_url else ""
-        if database_url is not None and database_url != folder:
-            server = await EmbeddedPostgres.open(Path(folder).expanduser())
         url = server.url(EMBEDDED_DATABASE) if server is not None else str(database_url)
         engine = make_engine(url, pool_size=1, application_name="neuromem doctor")
         try:
@@ -189,17 +190,21 @@ async def _database(connection: AsyncConnection, url: str, asked: Asked) -> "Asy
         "a recall makes several: put the database nearer to the program" if slow else "",
     )
     extensions = {row.name: row for row in await connection.execute(_EXTENSIONS)}
-    yield _vector_extension(extensions.get("vector"))
+    vector = extensions.get("vector")
+    yield _vector_extension((vector.installed_version or vector.default_version) if vector else None)
     search = extensions.get("pg_search")
-    version = search and (search.installed_version or search.default_version)
-    advice = "" if search else "optional: with it rare words rank better (https://github.com/paradedb/paradedb)"
+    version = (search.installed_version or search.default_version) if search else "not offered"
+    advice = (
+        ""
+        if search
+        else "keyword search uses tsvector; with pg_search rare words rank better (https://github.com/paradedb/paradedb)"
+    )
     yield Check("pg_search", "ok" if search else "warn", version or "not offered: keyword search uses tsvector", advice)
     async for check in _schema(connection, asked):
         yield check
 
 
-def _vector_extension(row: "object | None") -> Check:
-    version: str | None = row and (getattr(row, "installed_version") or getattr(row, "default_version"))  # noqa: B009
+def _vector_extension(version: str | None) -> Check:
     if version is None:
         return Check("pgvector", "fail", "not offered by the server", "install pgvector 0.7 or newer there")
     parts = tuple(int(part) for part in version.split(".")[:2])
@@ -214,7 +219,7 @@ async def _schema(connection: AsyncConnection, asked: Asked) -> "AsyncGenerator[
     schema = checks.schema(asked.schema)
     found = await revision(connection, schema)
     if found is None:
-        yield Check("schema", "warn", f"{schema!r} is not there yet", "the first memory makes it: neuromem add …")
+        yield Check("schema", "warn", f"{schema!r} is not there yet", _FIRST)
         return
     current = found == MIGRATIONS.head
     older = not current and found < MIGRATIONS.head
@@ -283,10 +288,6 @@ def _used(folder: Path) -> int:
 
 
 def _size(count: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if count < 1000:
-            break
-        count /= 1000
-    else:
-        unit = "GB"
-    return f"{count:,.0f} {unit}" if unit in ("bytes", "kB") else f"{count:,.1f} {unit}"
+    if count < 1e6:
+        return f"{count / 1e3:,.0f} kB"
+    return f"{count / 1e6:,.1f} MB" if count < 1e9 else f"{count / 1e9:,.1f} GB"

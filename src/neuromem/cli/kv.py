@@ -33,7 +33,7 @@ async def get(asked: Asked, key: Key, *, namespace: Namespace = "profile", as_of
         return asked.print_json({"as_of": known, "namespace": namespace, "key": key, "value": value})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     asked.say(render.clean(_shown(value)))
 
 
@@ -67,13 +67,13 @@ async def list_(
         return asked.print_json({"as_of": known, "entries": [entry.to_dict() for entry in entries]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     if not entries:
         asked.say(f"nothing in namespace {namespace!r}{asked.whose}")
     table = render.grid({"no_wrap": True}, {"overflow": "fold"}, {"style": "dim", "no_wrap": True})
     for entry in entries:
         table.add_row(render.one_line(entry.key), render.plain(_shown(entry.value)), render.ago(entry.updated_at))
-    asked.console.print(table)
+    asked.draw(table)
 
 
 async def delete(asked: Asked, key: Key, *, namespace: Namespace = "profile", origin: Origin = "cli") -> None:
@@ -95,12 +95,12 @@ async def history(asked: Asked, key: Key, *, namespace: Namespace = "profile", a
         return asked.print_json({"as_of": known, "versions": [version.to_dict() for version in versions]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     table = render.grid({"style": "dim", "no_wrap": True}, {"overflow": "fold"}, {"style": "dim", "no_wrap": True})
     for version in versions:
         until = f"until {local(version.known_to, precise=True)}" if version.known_to else ""
         table.add_row(local(version.known_from, precise=True), render.plain(_shown(version.value)), until)
-    asked.console.print(table)
+    asked.draw(table)
 
 
 def _value(text: str) -> Any:

@@ -93,11 +93,11 @@ async def list_(
         return asked.print_json({"as_of": known, **page.to_dict()})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     if not page.items:
         asked.say(f"no memories{asked.whose}")
     now = known or datetime.now(UTC)
-    asked.console.print(render.memory_table(page.items, now))
+    asked.draw(render.memory_table(page.items, now))
     if page.cursor:
         asked.say(f"more: neuromem list --cursor {page.cursor}{asked.options()}")
 
@@ -118,8 +118,8 @@ async def get(asked: Asked, memory_id: MemoryId, *, as_of: AsOf = None) -> None:
         return asked.print_json({"as_of": known, **memory.to_dict()})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
-    asked.console.print(render.memory_details(memory))
+    asked.as_of_line(known)
+    asked.draw(render.memory_details(memory))
 
 
 async def history(asked: Asked, memory_id: MemoryId, *, as_of: AsOf = None) -> None:
@@ -132,9 +132,9 @@ async def history(asked: Asked, memory_id: MemoryId, *, as_of: AsOf = None) -> N
         return asked.print_json({"as_of": known, "versions": [version.to_dict() for version in versions]})
     from neuromem.cli import render
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     asked.say(f"memory {versions[0].memory_id}")
-    asked.console.print(render.version_table(versions))
+    asked.draw(render.version_table(versions))
 
 
 async def update(

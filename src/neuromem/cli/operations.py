@@ -31,11 +31,11 @@ async def stats(asked: Asked, *, as_of: AsOf = None) -> None:
     def when(moment: datetime | None) -> str:
         return "" if moment is None else f"{local(moment)} ({render.ago(moment)})"
 
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     total = sum(found.memories.values())
     types = ", ".join(f"{count:,} {name}" for name, count in found.memories.items())
     work = found.background
-    asked.console.print(
+    asked.draw(
         render.details(
             [
                 ("user", found.user_id),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from rich.console import Console, ConsoleOptions, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -64,10 +64,20 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def as_of_line(console: Console, as_of: datetime | None) -> None:
+def draw(console: Console, what: RenderableType) -> None:
+    """Prints it; where the output is no terminal, without the blanks that fill its columns."""
+    if console.is_terminal:
+        console.print(what)
+        return
+    with console.capture() as drawn:
+        console.print(what)
+    for line in drawn.get().splitlines():
+        console.out(line.rstrip(), highlight=False)
+
+
+def as_of(moment: datetime) -> Text:
     """How a moment was understood."""
-    if as_of is not None:
-        console.print(Text(f"as of {local(as_of)} ({ago(as_of)})", style="dim"))
+    return Text(f"as of {local(moment)} ({ago(moment)})", style="dim")
 
 
 class Entry:

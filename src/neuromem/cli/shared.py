@@ -29,7 +29,7 @@ import typer
 from memground.errors import InvalidInputError
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
 
     from memground.filters import Filter
     from memground.postgres.queue import JobPolicy
@@ -129,6 +129,19 @@ class Asked:
         from neuromem.cli.render import console
 
         return console(stderr=self.as_json)
+
+    def draw(self, what: "RenderableType") -> None:
+        """A table or the like, for people."""
+        from neuromem.cli.render import draw
+
+        draw(self.console, what)
+
+    def as_of_line(self, as_of: datetime | None) -> None:
+        """Says how --as-of was understood, where it was given."""
+        if as_of is not None:
+            from neuromem.cli import render
+
+            self.draw(render.as_of(as_of))
 
     def show(self, value: Mapping[str, Any], in_words: str) -> None:
         """The result: JSON where asked for, else a line."""

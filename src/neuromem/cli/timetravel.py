@@ -47,10 +47,10 @@ async def diff(
     groups = {"+": found.learned, "~": found.changed, "-": found.forgotten}
     words = dict(zip(groups, ("learned", "changed", "forgotten"), strict=True))
     summary = ", ".join(f"{len(group):,} {words[sign]}" for sign, group in groups.items())
-    render.as_of_line(asked.console, known)
+    asked.as_of_line(known)
     asked.say(f"{local(earlier)} ({render.ago(earlier)}) to {local(later)} ({render.ago(later)}): {summary}")
     rows = [(sign, change) for sign, group in groups.items() for change in group]
-    asked.console.print(render.changes(rows[:limit]))
+    asked.draw(render.changes(rows[:limit]))
     if len(rows) > limit:
         asked.say(f"… and {len(rows) - limit:,} more; --limit {len(rows)} shows them")
 
