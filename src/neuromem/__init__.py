@@ -40,6 +40,7 @@ if TYPE_CHECKING:
         Reversal,
         Session,
         Source,
+        Stats,
     )
 
     neuromem = NeuroMemory
@@ -81,6 +82,7 @@ __all__ = [
     "Reversal",
     "Session",
     "Source",
+    "Stats",
     "SystemClock",
     "UnavailableError",
     "UnsupportedError",
@@ -126,6 +128,7 @@ _HOMES = {
         "Reversal",
         "Session",
         "Source",
+        "Stats",
     ),
 }
 

@@ -33,7 +33,7 @@ EMBEDDED_DATABASE = "neuromem"
 MAX_DIMS = 16_000
 """What a pgvector column holds."""
 MAX_POOL = 1_000
-_EMBEDDED_SCHEME = "embedded://"
+EMBEDDED_SCHEME = "embedded://"
 
 
 class Session:
@@ -127,8 +127,8 @@ class Database:
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
         self._went_away = False
-        if isinstance(url, str) and url.startswith(_EMBEDDED_SCHEME):
-            folder = check_text(url, "database_url").removeprefix(_EMBEDDED_SCHEME)
+        if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
+            folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
         elif url is not None:
             self._url = check_url(url)

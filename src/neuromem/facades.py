@@ -25,6 +25,7 @@ from neuromem.services.kv import Entries, KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
+from neuromem.services.stats import StatsService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     DEFAULT_SESSION,
@@ -42,6 +43,7 @@ from neuromem.types import (
     RecallResult,
     Reversal,
     Source,
+    Stats,
 )
 from neuromem.types import Session as SessionInfo
 
@@ -279,6 +281,14 @@ class Reader:
         async with self._context.source.read() as session:
             return await MemoryService(session).get(user_id, memory_id, self._context.view())
 
+    async def find_memory_id(self, user_id: str, prefix: str) -> str:
+        """The whole id of the memory, current or not, whose id begins with `prefix` (four characters or more).
+
+        Raises NotFoundError where none does, InvalidInputError where several do.
+        """
+        async with self._context.source.read() as session:
+            return await MemoryService(session).find_id(user_id, prefix, self._context.view())
+
     async def list_memories(
         self,
         user_id: str,
@@ -302,6 +312,11 @@ class Reader:
         """What was learned, changed and forgotten about the user from `t1` to `t2`."""
         async with self._context.source.read() as session:
             return await HistoryService(session).diff(user_id, t1, t2, self._context.view())
+
+    async def stats(self, user_id: str) -> Stats:
+        """How much is known about the user: counts, first and last time, background work."""
+        async with self._context.source.read() as session:
+            return await StatsService(session).stats(user_id, self._context.view())
 
 
 class AsOf(Reader):

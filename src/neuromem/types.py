@@ -286,4 +286,24 @@ class Reversal(Value):
     ended: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Stats(Value):
+    """How much is known about a user.
+
+    `memories`: by type. `memory_versions`: the states they have had, forgotten ones included. `first_known` and
+    `last_known`: when the first and the last of memories and messages became known. `background`: work that waits or
+    has failed; None as of a moment in the past.
+    """
+
+    user_id: str
+    memories: Mapping[str, int]
+    memory_versions: int
+    messages: int
+    sessions: int
+    key_values: int
+    first_known: datetime | None
+    last_known: datetime | None
+    background: QueueStatus | None
+
+
 BackgroundStatus = QueueStatus

@@ -13,7 +13,7 @@ import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
-from neuromem.cli import import_, model, worker
+from neuromem.cli import asking, conversations, import_, kv, memories, model, operations, timetravel
 from neuromem.cli.shared import OPERATIONS
 
 app = typer.Typer(
@@ -22,9 +22,9 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+for part in (import_, asking, memories, conversations, kv, timetravel, operations):
+    part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
-import_.register(app)
-worker.register(app)
 
 CANNOT, WRONG, INTERRUPTED = 1, 2, 130
 

@@ -14,21 +14,27 @@ The program gets `recall`'s own parameters, then `--user --database-url --schema
 import asyncio
 import inspect
 import json
+import shlex
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from enum import Enum
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from memground.errors import InvalidInputError
 
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from memground.filters import Filter
     from memground.postgres.queue import JobPolicy
     from neuromem import NeuroMemory
+    from neuromem.facades import Reader
 
 type Command = Callable[..., Coroutine[Any, Any, int | None]]
 
@@ -73,6 +79,7 @@ Where = Annotated[str | None, typer.Option(metavar="JSON", help='A filter, such 
 Types = Annotated[
     list[str] | None, typer.Option("--type", "-t", metavar="TYPE", help="Only memories of this type; may be repeated.")
 ]
+Origin = Annotated[str, typer.Option(help="The writer's name, by which undo finds it.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Say why each hit stands where it stands.")]
 
 
@@ -123,14 +130,35 @@ class Asked:
 
         return console(stderr=self.as_json)
 
-    def show(self, value: Mapping[str, Any], in_words: "str | Callable[[Console], None]") -> None:
-        """The result: JSON where asked for, else in words: a line, or what draws them."""
+    def draw(self, what: "RenderableType") -> None:
+        """A table or the like, for people."""
+        from neuromem.cli.render import draw
+
+        draw(self.console, what)
+
+    def as_of_line(self, as_of: datetime | None) -> None:
+        """Says how --as-of was understood, where it was given."""
+        if as_of is not None:
+            from neuromem.cli import render
+
+            self.draw(render.as_of(as_of))
+
+    def show(self, value: Mapping[str, Any], in_words: str) -> None:
+        """The result: JSON where asked for, else a line."""
         if self.as_json:
             print_json(value)
-        elif isinstance(in_words, str):
-            self.say(in_words)
         else:
-            in_words(self.console)
+            self.say(in_words)
+
+    @staticmethod
+    def print_json(value: Mapping[str, Any]) -> None:
+        """A JSON document on stdout; times as ISO 8601."""
+        print_json(value)
+
+    @property
+    def whose(self) -> str:
+        """Names the user where it is not the usual one, for sentences."""
+        return "" if self.user == "me" else f" for {self.user}"
 
     def say(self, line: str) -> None:
         """A plain line for people; with --json it goes to stderr."""
@@ -138,8 +166,6 @@ class Asked:
 
     def options(self) -> str:
         """What to repeat so that another command means the same memory, such as ` --user anna`."""
-        import shlex
-
         words: list[str] = []
         for name, (_, default) in _DEFAULTS.items():
             value = getattr(self, name)
@@ -151,7 +177,50 @@ class Asked:
 
 def print_json(value: Any) -> None:
     """A JSON document on stdout."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2, default=datetime.isoformat) + "\n")
+
+
+def read_json(text: str, option: str) -> Any:
+    """What a JSON text says; raises InvalidInputError naming the option."""
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise InvalidInputError(f"{option} {text[:80]!r} is no JSON: {error}") from None
+    except RecursionError:
+        raise InvalidInputError(f"{option} is nested too deeply") from None
+
+
+def read_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """A JSON object, or None where none was given."""
+    if text is None:
+        return None
+    found = read_json(text, option)
+    if not isinstance(found, dict):
+        raise InvalidInputError(f'{option} {text[:80]!r} is no JSON object; pass such as \'{{"topic": "work"}}\'')
+    return cast("dict[str, Any]", found)
+
+
+def read_filter(text: str | None) -> "Filter | None":
+    """The filter of --where."""
+    from memground.filters import parse
+
+    return parse(read_object(text, "--where"))
+
+
+def read_texts(text: str) -> list[str]:
+    """The text, or with `-` the lines of stdin that are not empty."""
+    if text != "-":
+        return [text]
+    try:
+        lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InvalidInputError(f"stdin is no UTF-8 text: {error}") from None
+    return [line for line in lines if line.strip()]
+
+
+def view_of(nm: "NeuroMemory", as_of: datetime | None) -> "Reader":
+    """All reads, at a moment where one is given."""
+    return nm if as_of is None else nm.as_of(as_of)
 
 
 def command(

@@ -28,9 +28,9 @@ def optional_moment(text: str | None, option: str) -> datetime | None:
     return None if text is None else moment(text, option)
 
 
-def local(moment: datetime) -> str:
-    """A moment in the local timezone, to the second unless that loses something."""
-    return moment.astimezone().isoformat(sep=" ", timespec="microseconds" if moment.microsecond else "seconds")
+def local(moment: datetime, *, precise: bool = False) -> str:
+    """A moment in the local timezone, to the second; `precise`: as it is stored, to be given back to --as-of."""
+    return moment.astimezone().isoformat(sep=" ", timespec="microseconds" if precise else "seconds")
 
 
 def _iso(text: str) -> datetime | None:

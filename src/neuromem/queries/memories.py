@@ -30,7 +30,7 @@ from memground.filters import Filter
 from memground.fusion import RRF_K
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
-from memground.postgres.versioned import known, known_now, valid
+from memground.postgres.versioned import history, known, known_now, valid
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import memory_columns
@@ -92,6 +92,14 @@ def current(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
 def owned(tables: Tables, user_id: str, memory_id: uuid.UUID) -> ColumnElement[bool]:
     table = tables.embeddings.table
     return and_(table.c.user_id == user_id, table.c.memory_id == memory_id)
+
+
+def ids_between(tables: Tables, user_id: str, first: uuid.UUID, last: uuid.UUID, view: View) -> Query:
+    """(memory_id) of at most two memories whose ids lie between two, both included."""
+    vt = tables.embeddings
+    where = and_(vt.table.c.user_id == user_id, vt.key_column.between(first, last))
+    seen = history(vt, where, view).subquery("seen")
+    return select(seen.c[vt.key]).distinct().order_by(seen.c[vt.key]).limit(2)
 
 
 def page(tables: Tables, scope: MemoryScope, *, after: tuple[int, uuid.UUID] | None, limit: int) -> Query:
