@@ -122,16 +122,16 @@ async def test_what_a_person_reads(bench: Bench, tmp_path: Path) -> None:
     file = write(tmp_path / "a.json", [{"role": "user", "content": "I moved to Porto", "time": 17e8}, {"content": ""}])
     code, out, err = await bench.run("import", file, "--user", "reader", "--dry-run")
     assert (code, err) == (0, "")
-    assert out.startswith("Found 1 messages in 1 conversations\n")
+    assert out.startswith("Found 1 message in 1 conversation for reader\n")
     code, out, err = await bench.run("import", file, "--user", "reader", "--no-wait")
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0] == "Imported 1 new messages in 1 conversations"
+    assert lines[0] == "Imported 1 new message in 1 conversation for reader"
     assert any(" ".join(line.split()) == "left out 1 × empty (first: a.json: message 2)" for line in lines)
     assert any("neuromem worker makes them" in line for line in lines)
     undo = next(line for line in lines if "take back" in line)
     command = undo.partition("neuromem ")[2].split()
-    code, out, err = await bench.run(*command)
+    code, out, err = await bench.run(*command, "--yes")
     assert code == 0, err
     async with bench.mind() as mind:
         assert await mind.conversations.get_session_messages("reader", "a") == []

@@ -157,15 +157,12 @@ def _bars() -> "Generator[Progress]":
 
 
 def _show(asked: Asked, export: "Export", report: "Report", further: dict[str, Any]) -> None:
-    undo = f"neuromem undo --origin {shlex.quote(export.origin)}{asked.options()}"
-    value = {
-        "user": asked.user,
-        "origin": export.origin,
-        "formats": sorted(export.formats),
-        **report.to_dict(),
-        **further,
-    }
-    asked.show(value, lambda console: _in_words(console, asked, report, further, undo))
+    if asked.as_json:
+        about = {"user": asked.user, "origin": export.origin, "formats": sorted(export.formats)}
+        asked.print_json({**about, **report.to_dict(), **further})
+    else:
+        undo = f"neuromem undo --origin {shlex.quote(export.origin)}{asked.options()}"
+        _in_words(asked.console, asked, report, further, undo)
     if report.broken:
         typer.echo(f"neuromem: {report.broken}", err=True)
 
@@ -173,23 +170,23 @@ def _show(asked: Asked, export: "Export", report: "Report", further: dict[str, A
 def _in_words(console: "Console", asked: Asked, report: "Report", further: dict[str, Any], undo: str) -> None:
     from rich.markup import escape
 
+    from neuromem.cli.render import counted, one_line
+
     dry = "dry_run" in further
-    found = [
-        f"{count:,} {'' if dry else 'new '}{what}"
-        for count, what in ((report.messages, "messages"), (report.memories, "memories"))
-        if count
-    ]
+    new = "" if dry else "new "
+    found = [counted(report.messages, f"{new}message")] if report.messages else []
+    found += [counted(report.memories, f"{new}memory", f"{new}memories")] if report.memories else []
     what = " and ".join(found) or "nothing new"
-    where = f" in {report.conversations:,} conversations" if report.conversations else ""
-    console.print(f"[bold]{'Found' if dry else 'Imported'}[/] {what}{where}", soft_wrap=True)
+    where = f" in {counted(report.conversations, 'conversation')}" if report.conversations else ""
+    console.print(f"[bold]{'Found' if dry else 'Imported'}[/] {what}{where}{escape(asked.whose)}", soft_wrap=True)
     lines = list(_details(report, further))
     if not dry and report.read:
-        question = shlex.quote(report.title or "what have I been working on?")
+        question = shlex.quote(one_line(report.title or "")[:80] or "what have I been working on?")
         lines.append(("ask", f"neuromem recall {question}{asked.options()}"))
         if report.messages or report.memories:
             lines.append(("take back", undo))
     for name, text in lines:
-        console.print(f"  [dim]{name:<14}[/]{escape(text)}", soft_wrap=True)
+        console.print(f"  [dim]{name:<14}[/]{escape(one_line(text))}", soft_wrap=True)
 
 
 def _details(report: "Report", further: dict[str, Any]) -> Generator[tuple[str, str]]:

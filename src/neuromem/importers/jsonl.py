@@ -9,6 +9,7 @@ from collections.abc import Generator, Iterator, Mapping
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
+from neuromem.errors import InvalidInputError
 from neuromem.importers.items import Draft, Item, Remark, conversation, digest, identifier, moment, text_of
 from neuromem.importers.reading import Reading, records
 
@@ -28,6 +29,10 @@ _WAITING = 100
 """Messages without a time that may stand before the first that has one, per session."""
 
 
+type _Record = tuple[str, dict[str, Any]] | Remark | InvalidInputError
+"""A message as it stands, with its place; or why there is none; or that the file cannot be read any further."""
+
+
 class _Session:
     """What is remembered of a session while its messages pass: where it stands, and who waits for a time."""
 
@@ -42,8 +47,12 @@ class _Session:
 def items(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
     """The turns in order."""
     sessions: dict[tuple[str | None, str], _Session] = {}
+    broken: InvalidInputError | None = None
     found = _array(stream, reading) if reading.root == "array" else _lines(stream, reading)
     for record in found:
+        if isinstance(record, InvalidInputError):
+            broken = record  # but first what waits for a time
+            continue
         if isinstance(record, Remark):
             yield record
             continue
@@ -55,6 +64,8 @@ def items(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
         yield from _placed(session, name, owner, _draft(place, raw, fields, session, name))
     for (owner, name), session in sessions.items():
         yield from conversation(name, session.waiting, owner=owner)
+    if broken is not None:
+        raise broken
 
 
 def _placed(session: _Session, name: str, owner: str | None, draft: Draft) -> Iterator[Item]:
@@ -72,7 +83,7 @@ def _placed(session: _Session, name: str, owner: str | None, draft: Draft) -> It
     yield from conversation(name, drafts, owner=owner)
 
 
-def _lines(stream: BinaryIO, reading: Reading) -> Generator[Remark | tuple[str, dict[str, Any]]]:
+def _lines(stream: BinaryIO, reading: Reading) -> Generator[_Record]:
     number = 0
     while line := stream.readline(MAX_LINE):
         number += 1
@@ -95,13 +106,16 @@ def _lines(stream: BinaryIO, reading: Reading) -> Generator[Remark | tuple[str, 
             yield Remark("no JSON object", place)
 
 
-def _array(stream: BinaryIO, reading: Reading) -> Generator[Remark | tuple[str, dict[str, Any]]]:
-    for number, value in enumerate(records(stream, reading), start=1):
-        place = f"{reading.name}: message {number}"
-        if isinstance(value, dict):
-            yield place, cast(dict[str, Any], value)
-        else:
-            yield Remark("no JSON object", place)
+def _array(stream: BinaryIO, reading: Reading) -> Generator[_Record]:
+    try:
+        for number, value in enumerate(records(stream, reading), start=1):
+            place = f"{reading.name}: message {number}"
+            if isinstance(value, dict):
+                yield place, cast(dict[str, Any], value)
+            else:
+                yield Remark("no JSON object", place)
+    except InvalidInputError as error:
+        yield error
 
 
 def _first(raw: Mapping[str, Any], names: tuple[str, ...]) -> Any:
