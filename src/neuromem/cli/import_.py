@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LOOK = 0.2
 """Seconds between looks at how much is still to be embedded."""
 _LEASE = 10.0
+_WORTH_TIMING = 500
 _BROKEN, _INTERRUPTED = 1, 130
 
 Files = Annotated[
@@ -204,7 +205,8 @@ def _details(report: "Report", further: dict[str, Any]) -> Generator[tuple[str, 
     if further.get("embedded"):
         seconds = max(further["embedding_seconds"], 1e-3)
         rate += f"; embedded {further['embedded'] / seconds:,.0f} a second"
-    yield "speed", rate
+    if report.read >= _WORTH_TIMING:
+        yield "speed", rate
     if further.get("failed"):
         yield (
             "failed",
