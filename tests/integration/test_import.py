@@ -15,8 +15,7 @@ import pytest
 from conftest import OpenMind
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import InvalidInputError, NeuroMemory, NewMemory
-from neuromem.importers.files import Export
-from neuromem.importers.load import Report, load
+from neuromem.importers import Export, Report, load
 from support.embeddings import HashEmbedding
 from support.importing import Bench, kill_round, write_talk
 from support.killing import State

@@ -12,9 +12,8 @@ import pytest
 
 from memground.text import MAX_TEXT
 from neuromem.errors import InvalidInputError
-from neuromem.importers import jsonl
-from neuromem.importers.files import Export
-from neuromem.importers.items import Fact, Item, Remark, Turn, moment
+from neuromem.importers import Export, Fact, Item, Remark, Turn, jsonl
+from neuromem.importers.items import moment
 
 type Write = Callable[[str, Any], Path]
 

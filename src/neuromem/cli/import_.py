@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress, TaskID
 
-    from neuromem.importers.files import Export
-    from neuromem.importers.load import Report
+    from neuromem.importers import Export, Report
 
 _LOOK = 0.2
 """Seconds between looks at how much is still to be embedded."""
@@ -64,8 +63,7 @@ async def import_(
     Everything keeps the time it was said, so that --as-of reaches back into it. Importing the same files again adds
     nothing, and continues where an interrupted import stopped.
     """
-    from neuromem.importers.files import Export
-    from neuromem.importers.load import load, survey
+    from neuromem.importers import Export, load, survey
 
     export = Export(files, format=format, tools=tools)
     try:
