@@ -60,7 +60,7 @@ class SearchService:
             return []
         vectors = await self.embed([row["content"] for row in new])
         for row, vector in zip(new, vectors, strict=True):
-            row["embedding"] = vector
+            row[self._tables.vector_column] = vector
         await self._session.hold(user_id)
         service = MemoryService(self._session)
         since = await service.sources_known_since(user_id, links)
@@ -86,7 +86,7 @@ class SearchService:
             values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
         )
         if vector is not None and values["content"] != row["content"]:
-            values["embedding"] = vector
+            values[self._tables.vector_column] = vector
             # Other words are news: their age counts from now, unless they say since when they hold.
             values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
         elif "valid_from" in values and valid_from is not None:
