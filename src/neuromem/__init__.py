@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from memground.clock import Clock, ManualClock, SystemClock
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
-    from neuromem._core import NeuroMemory
+    from neuromem._core import NeuroMemory, reembed
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         NewMessage,
         Page,
         RecallResult,
+        Reembedded,
         Reversal,
         Session,
         Source,
@@ -79,6 +80,7 @@ __all__ = [
     "ProviderError",
     "RankingProfile",
     "RecallResult",
+    "Reembedded",
     "Reversal",
     "Session",
     "Source",
@@ -88,6 +90,7 @@ __all__ = [
     "UnsupportedError",
     "__version__",
     "neuromem",
+    "reembed",
 ]
 
 # Imported when they are first asked for: a command that only prints its help should not wait for SQLAlchemy.
@@ -95,7 +98,7 @@ _HOMES = {
     "memground.clock": ("Clock", "ManualClock", "SystemClock"),
     "memground.filters": ("F", "Filter"),
     "memground.postgres.queue": ("JobPolicy",),
-    "neuromem._core": ("NeuroMemory",),
+    "neuromem._core": ("NeuroMemory", "reembed"),
     "neuromem.errors": (
         "ConfigurationError",
         "ConflictError",
@@ -125,6 +128,7 @@ _HOMES = {
         "NewMessage",
         "Page",
         "RecallResult",
+        "Reembedded",
         "Reversal",
         "Session",
         "Source",

@@ -306,4 +306,16 @@ class Stats(Value):
     background: QueueStatus | None
 
 
+@dataclass(frozen=True, slots=True)
+class Reembedded(Value):
+    """What changing a schema's embedding model did: how many vectors of memories (all versions) and messages it made
+    in this run, none when the model was the one asked for already."""
+
+    model_before: str
+    model: str
+    dims: int
+    memories: int
+    messages: int
+
+
 BackgroundStatus = QueueStatus

@@ -262,7 +262,7 @@ def _recorded_model(model: str | None, dims: int | None, asked: Asked) -> Check:
         "vectors",
         "fail",
         f"{said}, but --embedding {asked.embedding} is {chosen}",
-        f"name the model they were made with, or change it: neuromem reembed --to {asked.embedding}",
+        f"name the model they were made with, or change it: neuromem reembed --embedding {asked.embedding}",
     )
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from memground.postgres.arms import KeywordArm, KeywordEngine, VectorArm
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
-from neuromem.models.columns import updated_at
+from neuromem.models.columns import generation_name, updated_at
 
 MEMORY_CONTENT = (
     "content",
@@ -20,7 +20,10 @@ MEMORY_CONTENT = (
 )
 
 
-def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[VersionedTable, VectorArm, KeywordArm]:
+def embeddings(
+    metadata: MetaData, dims: int, engine: KeywordEngine, generation: int
+) -> tuple[VersionedTable, VectorArm, KeywordArm]:
+    vector = generation_name("embedding", generation)
     time = DateTime(timezone=True)
     table = Table(
         "embeddings",
@@ -28,7 +31,7 @@ def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[Ve
         *version_columns("memory_id"),
         Column("user_id", String(255), nullable=False),
         Column("content", Text, nullable=False),
-        Column("embedding", VECTOR(dims)),
+        Column(vector, VECTOR(dims)),
         Column("memory_type", String(50), nullable=False, server_default="general"),
         Column("metadata_", JSONB, nullable=False),
         Column("importance", SmallInteger, nullable=False),
@@ -40,13 +43,13 @@ def embeddings(metadata: MetaData, dims: int, engine: KeywordEngine) -> tuple[Ve
     version_indexes("emb", table, "memory_id")
     Index("ix_emb_user", table.c.user_id)
     Index("ix_emb_user_current", table.c.user_id, table.c.version, postgresql_where=table.c.known_to.is_(None))
-    vectors = VectorArm(table.c.embedding, dims)
-    vectors.index("idx_emb_vector")
+    vectors = VectorArm(table.c[vector], dims)
+    vectors.index(generation_name("idx_emb_vector", generation))
     words = KeywordArm(
         table, "content", engine, literals=("user_id", "memory_type"), filters=("known_from", "known_to")
     )
     words.index("idx_emb_bm25")
-    versioned = VersionedTable(table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", "embedding", "event_at"))
+    versioned = VersionedTable(table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", vector, "event_at"))
     return versioned, vectors, words
 
 

@@ -71,7 +71,7 @@ class MemoryScope:
 
 def columns(tables: Tables) -> list[ColumnElement[Any]]:
     """Everything but the vector."""
-    return [column for column in tables.embeddings.table.c if column.name != "embedding"]
+    return [column for column in tables.embeddings.table.c if column.name != tables.vector_column]
 
 
 def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query:

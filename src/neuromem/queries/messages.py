@@ -203,6 +203,11 @@ def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     )
 
 
+def text_to_embed(row: Any) -> str:
+    """The text a message's vector is made of, from a row of `to_embed`."""
+    return "\n".join([row.said, *(row.context or ())])
+
+
 def lock_messages(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     """Holds messages as they are: whoever would end or restore them waits for this transaction."""
     table = tables.conversations.table

@@ -111,8 +111,9 @@ class SearchService:
                 start = max(row["known_from"], ended[key].ended)
                 row |= {"version": max(stamp.version, ended[key].newest + 1), "known_from": start}
                 row["event_at"] = row["valid_from"] or start
+        vector = self._tables.vector_column
         # Taken back since `stored` looked; seldom enough to embed while the connection waits.
-        await self._embed_rows(row for row in new if row["memory_id"] not in there and "embedding" not in row)
+        await self._embed_rows(row for row in new if row["memory_id"] not in there and vector not in row)
         return there
 
     async def _current(self, user_id: str, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Row]:
@@ -125,7 +126,7 @@ class SearchService:
         texts = list(new)
         if texts:
             for row, vector in zip(texts, await self.embed([row["content"] for row in texts]), strict=True):
-                row["embedding"] = vector
+                row[self._tables.vector_column] = vector
 
     async def update(
         self, user_id: str, memory_id: MemoryRef, changes: dict[str, Any], *, known_at: Any = None, origin: str
@@ -141,7 +142,7 @@ class SearchService:
             values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
         )
         if vector is not None and values["content"] != row["content"]:
-            values["embedding"] = vector
+            values[self._tables.vector_column] = vector
             # Other words are news: their age counts from now, unless they say since when they hold.
             values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
         elif "valid_from" in values and valid_from is not None:
