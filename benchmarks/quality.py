@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks import measuring
 from benchmarks.results_file import save
 from neuromem import NeuroMemory, RankingProfile
-from neuromem.demo import locomo
+from neuromem.importers import locomo
 
 DEPTHS = (5, 10, 20)
 type Scores = dict[str, float]

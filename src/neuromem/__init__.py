@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from memground.clock import Clock, ManualClock, SystemClock
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
-    from neuromem._core import NeuroMemory
+    from neuromem._core import NeuroMemory, reembed
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -37,12 +37,15 @@ if TYPE_CHECKING:
         NewMessage,
         Page,
         RecallResult,
+        Reembedded,
         Reversal,
         Session,
         Source,
+        Stats,
     )
 
     neuromem = NeuroMemory
+    """The class under its older name."""
 
 __version__ = "0.1.0"
 
@@ -77,46 +80,71 @@ __all__ = [
     "ProviderError",
     "RankingProfile",
     "RecallResult",
+    "Reembedded",
     "Reversal",
     "Session",
     "Source",
+    "Stats",
     "SystemClock",
     "UnavailableError",
     "UnsupportedError",
     "__version__",
     "neuromem",
+    "reembed",
 ]
 
-# A program that imports this at its start pays for the database's and the model's packages when it first names
-# something that needs them.
+# Imported when they are first asked for: a command that only prints its help should not wait for SQLAlchemy.
 _HOMES = {
-    "memground.clock": "Clock ManualClock SystemClock",
-    "memground.filters": "F Filter",
-    "memground.postgres.queue": "JobPolicy",
-    "neuromem._core": "NeuroMemory",
+    "memground.clock": ("Clock", "ManualClock", "SystemClock"),
+    "memground.filters": ("F", "Filter"),
+    "memground.postgres.queue": ("JobPolicy",),
+    "neuromem._core": ("NeuroMemory", "reembed"),
     "neuromem.errors": (
-        "ConfigurationError ConflictError InvalidInputError MemoryStoreError ModelMismatchError ModelMissingError "
-        "NotFoundError ProviderError UnavailableError UnsupportedError "
+        "ConfigurationError",
+        "ConflictError",
+        "InvalidInputError",
+        "MemoryStoreError",
+        "ModelMismatchError",
+        "ModelMissingError",
+        "NotFoundError",
+        "ProviderError",
+        "UnavailableError",
+        "UnsupportedError",
     ),
-    "neuromem.ranking": "RankingProfile",
+    "neuromem.ranking": ("RankingProfile",),
     "neuromem.types": (
-        "BackgroundStatus Change Diff Explanation Hit KeyValue "
-        "Memory MemoryType MergedHit Message MessageHit NewMemory "
-        "NewMessage Page RecallResult Reversal Session Source "
+        "BackgroundStatus",
+        "Change",
+        "Diff",
+        "Explanation",
+        "Hit",
+        "KeyValue",
+        "Memory",
+        "MemoryType",
+        "MergedHit",
+        "Message",
+        "MessageHit",
+        "NewMemory",
+        "NewMessage",
+        "Page",
+        "RecallResult",
+        "Reembedded",
+        "Reversal",
+        "Session",
+        "Source",
+        "Stats",
     ),
 }
-_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "neuromem":  # the class under its older name
-        name = "NeuroMemory"
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(import_module(_HOME[name]), name)
-    globals()[name] = value
-    return value
+    if name == "neuromem":
+        return __getattr__("NeuroMemory")
+    for module, names in _HOMES.items():
+        if name in names:
+            return globals().setdefault(name, getattr(import_module(module), name))
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*globals(), *__all__})

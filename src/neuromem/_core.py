@@ -15,7 +15,8 @@ from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
-from neuromem.types import BackgroundStatus
+from neuromem.services.reembedding import Progress, Reembedding
+from neuromem.types import BackgroundStatus, Reembedded
 
 
 class NeuroMemory(Writer):
@@ -176,6 +177,34 @@ class NeuroMemory(Writer):
     def _announce(self) -> None:
         if self._worker is not None:
             self._worker.wake()
+
+
+async def reembed(
+    database_url: str | None,
+    embedding: EmbeddingProvider,
+    *,
+    schema: str = DEFAULT_SCHEMA,
+    progress: Progress | None = None,
+    abandon: bool = False,
+) -> Reembedded:
+    """Changes the embedding model of a schema: makes every vector anew with `embedding`, then switches at once.
+
+    Other programs work on with the old model until the switch; from then on they raise ModelMismatchError. Killed or
+    failed, it goes on where it was when it is called again. `progress` is told how many vectors there are and how many
+    there will be. `abandon`: give up a change that was begun, and drop its vectors, instead.
+
+    Raises ConfigurationError (no such schema, or another change is half done), ConflictError (another program does the
+    same now), and what the provider raises.
+    """
+    checks.instance(embedding, "embedding", EmbeddingProvider, "an EmbeddingProvider")
+    if isinstance(embedding, LocalEmbedding) and not abandon:
+        embedding.ensure_installed()
+    async with Database(database_url, dims=None, model_id=None, schema=schema, pool_size=4) as database:
+        work = Reembedding(database, embedding, progress)
+        if not abandon:
+            return await work.run()
+        await work.abandon()
+        return Reembedded(database.model_id, database.model_id, database.dims, 0, 0)
 
 
 class _Shared:

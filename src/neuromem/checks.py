@@ -1,6 +1,7 @@
 """The checks every public call makes before anything is written."""
 
 import math
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -12,6 +13,7 @@ from memground.embedding.base import MAX_LENGTH, MIN_LENGTH
 from memground.errors import InvalidInputError
 from memground.text import check_json, check_text, show
 
+_ID_PREFIX = re.compile(r"[0-9a-f]{4,32}")
 MAX_QUERY = 10_000
 MAX_LIMIT = 1_000
 MAX_VERSION = 2**63 - 1
@@ -75,6 +77,14 @@ def identifier(value: object, what: str) -> uuid.UUID:
         return uuid.UUID(value)  # pyright: ignore[reportArgumentType]
     except (ValueError, TypeError, AttributeError):
         raise InvalidInputError(f"{what}={show(value)} is no id; pass the {what} of a result (a UUID)") from None
+
+
+def id_range(prefix: object, what: str) -> tuple[uuid.UUID, uuid.UUID]:
+    """The first and the last id that begin with four or more characters of one."""
+    digits = prefix.replace("-", "").lower() if isinstance(prefix, str) else ""
+    if not _ID_PREFIX.fullmatch(digits):
+        raise InvalidInputError(f"{what}={show(prefix)} is no id; pass one, or at least its first four characters")
+    return uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
 
 
 def metadata(value: object) -> dict[str, Any]:

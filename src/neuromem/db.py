@@ -9,6 +9,7 @@ from typing import Any, Self
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
 from sqlalchemy.sql.base import Executable
 
@@ -16,7 +17,7 @@ from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
-from memground.postgres.schema import extension, migrate
+from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.versioned import lock_name
 from memground.text import check_text
 from neuromem import checks
@@ -30,7 +31,8 @@ EMBEDDED_DATABASE = "neuromem"
 MAX_DIMS = 16_000
 """What a pgvector column holds."""
 MAX_POOL = 1_000
-_EMBEDDED_SCHEME = "embedded://"
+_UNDEFINED_COLUMN = "42703"
+EMBEDDED_SCHEME = "embedded://"
 
 
 class Session:
@@ -48,12 +50,23 @@ class Session:
         self._transaction: AsyncTransaction | None = None
 
     async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
-        """Runs one statement in the transaction; raises UnavailableError when the server is gone."""
+        """Runs one statement in the transaction.
+
+        Raises UnavailableError when the server is gone, ModelMismatchError when another program has changed the model.
+        """
         async with reporting(self._url):
             if self._connection is None:
                 self._connection = await self._engine.connect()
                 self._transaction = await self._connection.begin()
-            return await self._connection.execute(statement, parameters)
+            try:
+                return await self._connection.execute(statement, parameters)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) == _UNDEFINED_COLUMN:
+                    raise ModelMismatchError(
+                        f"the embedding model of schema {self.tables.schema!r} was changed while this program had it "
+                        f"open ({error.orig}); open it again, with the new model"
+                    ) from error
+                raise
 
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         return (await self.execute(statement, parameters)).scalar()
@@ -86,25 +99,24 @@ class Database:
     """PostgreSQL with neuromem's tables in one schema, for vectors of one model.
 
     `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server. `model_id` and `dims`
-    name the embedding model; a database that holds vectors of another is refused.
+    name the embedding model; a database that holds vectors of another is refused. Both None: the model the database
+    has, which must exist.
     """
 
     def __init__(
         self,
         url: str | None,
         *,
-        dims: int,
-        model_id: str,
+        dims: int | None,
+        model_id: str | None,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
         clock: Clock | None = None,
     ) -> None:
         self.schema = checks.schema(schema)
-        checks.whole(dims, "dims", 1, MAX_DIMS)
         checks.whole(pool_size, "pool_size", 1, MAX_POOL)
-        checks.name(model_id, "model_id")
-        self.dims = dims
-        self.model_id = model_id
+        self.dims = 0 if dims is None else checks.whole(dims, "dims", 1, MAX_DIMS)
+        self.model_id = "" if model_id is None else checks.name(model_id, "model_id")
         self.clock = clock or SystemClock()
         self._url = url
         self._pool_size = pool_size
@@ -113,8 +125,8 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
-        if isinstance(url, str) and url.startswith(_EMBEDDED_SCHEME):
-            folder = check_text(url, "database_url").removeprefix(_EMBEDDED_SCHEME)
+        if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
+            folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
         elif url is not None:
             self._url = check_url(url)
@@ -197,6 +209,8 @@ class Database:
                     f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; "
                     "install pgvector ≥ 0.7 there"
                 )
+        if not self.model_id:
+            await self._take_recorded_model(engine)
         await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims})
         async with engine.begin() as connection:
             return await self._checked(connection)
@@ -215,9 +229,18 @@ class Database:
             raise ModelMismatchError(
                 f"schema {self.schema!r} holds vectors of {stored['embedding_model']} ({stored['dims']} dimensions), "
                 f"but {self.model_id} ({self.dims} dimensions) was given; open it with the model it was made with, "
-                "or use another schema="
+                "change it by `neuromem reembed`, or use another schema="
             )
-        return tables
+        return build_tables(self.dims, self.schema, stored.get("generation", 1))
+
+    async def _take_recorded_model(self, engine: AsyncEngine) -> None:
+        async with engine.connect() as connection:
+            stored: dict[str, Any] = {}
+            if await revision(connection, self.schema) is not None:
+                stored = await self._stored_meta(connection, build_tables(1, self.schema).meta)
+        if not stored:
+            raise ConfigurationError(f"there is no schema {self.schema!r} with memories at {redact(self._url_in_use)}")
+        self.model_id, self.dims = stored["embedding_model"], stored["dims"]
 
     @staticmethod
     async def _stored_meta(connection: AsyncConnection, meta: Any) -> dict[str, Any]:

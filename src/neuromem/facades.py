@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import UUID
 
 from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
@@ -24,6 +25,7 @@ from neuromem.services.kv import Entries, KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
+from neuromem.services.stats import StatsService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     DEFAULT_SESSION,
@@ -41,6 +43,7 @@ from neuromem.types import (
     RecallResult,
     Reversal,
     Source,
+    Stats,
 )
 from neuromem.types import Session as SessionInfo
 
@@ -186,6 +189,13 @@ class ConversationsFacade(ConversationsReader):
                 user_id, DEFAULT_SESSION if session_id is None else session_id, messages, origin=origin
             )
 
+    async def add_conversations(
+        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
+    ) -> dict[str, list[Message]]:
+        """Stores messages of several sessions (session id to messages), all or none; see `add_messages_batch`."""
+        async with self._context.write() as session:
+            return await ConversationService(session).add_conversations(user_id, conversations, origin=origin)
+
     async def close_session(self, user_id: str, session_id: str) -> None:
         """Marks a session as ended; raises NotFoundError when there is none."""
         async with self._context.source.session() as session:
@@ -271,6 +281,14 @@ class Reader:
         async with self._context.source.read() as session:
             return await MemoryService(session).get(user_id, memory_id, self._context.view())
 
+    async def find_memory_id(self, user_id: str, prefix: str) -> str:
+        """The whole id of the memory, current or not, whose id begins with `prefix` (four characters or more).
+
+        Raises NotFoundError where none does, InvalidInputError where several do.
+        """
+        async with self._context.source.read() as session:
+            return await MemoryService(session).find_id(user_id, prefix, self._context.view())
+
     async def list_memories(
         self,
         user_id: str,
@@ -294,6 +312,11 @@ class Reader:
         """What was learned, changed and forgotten about the user from `t1` to `t2`."""
         async with self._context.source.read() as session:
             return await HistoryService(session).diff(user_id, t1, t2, self._context.view())
+
+    async def stats(self, user_id: str) -> Stats:
+        """How much is known about the user: counts, first and last time, background work."""
+        async with self._context.source.read() as session:
+            return await StatsService(session).stats(user_id, self._context.view())
 
 
 class AsOf(Reader):
@@ -369,12 +392,17 @@ class Writer(Reader):
     async def add_memories(
         self, user_id: str, memories: Sequence[str | NewMemory], *, origin: str = DEFAULT_ORIGIN
     ) -> list[Memory]:
-        """Remembers several things with one embedding batch, all or none."""
+        """Remembers several things with one embedding batch, all or none; known external ids come back as stored."""
         given = checks.items(memories, "memories", "str or NewMemory (for one there is add_memory)")
         new = [NewMemory(memory) if isinstance(memory, str) else memory for memory in given]
+        names = [memory.external_id for memory in new if isinstance(memory, NewMemory) and memory.external_id]  # pyright: ignore[reportUnnecessaryIsInstance]  # `add` refuses the rest
+        stored: set[UUID] = set()
+        if names:
+            async with self._context.source.read() as session:
+                stored = await SearchService(session, self._context.embedding).stored(user_id, names)
         async with self._context.source.session() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
-            return await service.add(user_id, new, origin=origin)
+            return await service.add(user_id, new, origin=origin, stored=stored)
 
     async def update_memory(
         self,

@@ -68,7 +68,10 @@ class Source(Value):
 
 @dataclass(frozen=True, slots=True)
 class NewMemory(Value):
-    """A memory to be added; the fields mean what `add_memory` says of them."""
+    """A memory to be added; the fields mean what `add_memory` says of them.
+
+    `external_id`: your id for it; adding a known one returns what is stored.
+    """
 
     content: str
     memory_type: str = MemoryType.GENERAL
@@ -78,6 +81,7 @@ class NewMemory(Value):
     valid_to: datetime | None = None
     known_at: datetime | None = None
     sources: Sequence[Source | MemoryRef] = ()
+    external_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +284,38 @@ class Reversal(Value):
     at: datetime
     restored: Mapping[str, int]
     ended: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Stats(Value):
+    """How much is known about a user.
+
+    `memories`: by type. `memory_versions`: the states they have had, forgotten ones included. `first_known` and
+    `last_known`: when the first and the last of memories and messages became known. `background`: work that waits or
+    has failed; None as of a moment in the past.
+    """
+
+    user_id: str
+    memories: Mapping[str, int]
+    memory_versions: int
+    messages: int
+    sessions: int
+    key_values: int
+    first_known: datetime | None
+    last_known: datetime | None
+    background: QueueStatus | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reembedded(Value):
+    """What changing a schema's embedding model did: how many vectors of memories (all versions) and messages it made
+    in this run, none when the model was the one asked for already."""
+
+    model_before: str
+    model: str
+    dims: int
+    memories: int
+    messages: int
 
 
 BackgroundStatus = QueueStatus

@@ -9,8 +9,8 @@ from benchmarks.quality import measure
 from conftest import OpenMind
 from memground.embedding import LocalEmbedding
 from memground.errors import InvalidInputError
-from neuromem.demo import locomo
 from neuromem.demo.sample import Sample
+from neuromem.importers import locomo
 
 LOCOMO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "locomo-dev.json"
 

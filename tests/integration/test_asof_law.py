@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from memground.clock import ManualClock
 from neuromem import NeuroMemory
-from neuromem.demo import locomo
+from neuromem.importers import locomo
 from support.embeddings import HashEmbedding
 from support.law import KINDS, START, Step, check_law, check_rollback, gathered, live, moments, plan
 from support.sound import check_sound

@@ -254,12 +254,24 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         *(Bad(["good", bad.value], bad.says) for bad in bad_texts() if isinstance(bad.value, str)),
         Bad(["good", NewMemory("x", importance=11)], "importance=11"),
         Bad(["good", NewMemory("x", sources=[UNKNOWN])], UNKNOWN, NotFoundError),
+        *(Bad(["good", NewMemory("x", external_id=bad.value)], bad.says) for bad in bad_texts(255)),
     ],
     "messages": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, 5)),
         *(Bad([NewMessage("user", "good"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5)),
         *(Bad([NewMessage("user", "good"), NewMessage("user", bad.value)], bad.says) for bad in bad_texts()),
         Bad([NewMessage("user", "good"), NewMessage("user", "x", timestamp=NAIVE)], "no timezone"),
+    ],
+    "conversations": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, [("s1", [])])),
+        Bad({"s1": [], 5: []}, "got int 5"),
+        Bad({"s1": [NewMessage("user", "good")], "s2": "x"}, "got str 'x'"),
+        Bad({"s1": [NewMessage("user", "good")], "s2": [None]}, "got NoneType"),
+        *(
+            Bad({"s1": [NewMessage("user", "good")], bad.value: []}, bad.says)
+            for bad in bad_texts(255)
+            if isinstance(bad.value, str)
+        ),
     ],
     "default": None,
     "include_conversations": None,
@@ -269,7 +281,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
 OPTIONAL = {("background_status", "user_id"), ("retry_failed", "user_id")}  # None means all users
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
-NAMES_ITS_PART = frozenset({"where", "memories", "messages", "values", "sources"})
+NAMES_ITS_PART = frozenset({"where", "memories", "messages", "values", "sources", "conversations"})
 
 FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade}
 PUBLIC = {

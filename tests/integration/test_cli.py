@@ -66,7 +66,7 @@ def test_an_installed_model_is_not_installed_again() -> None:
         (["model", "install", "--from", "/no/such/place"], 1, "/no/such/place"),
         (["worker", "--database-url", "mysql://anna:hunter2@db/app"], 1, "postgresql://"),
         (["worker", "--database-url", "postgresql://anna:hunter2@127.0.0.1:1/app"], 1, "cannot be reached"),
-        (["worker", "--schema", ""], 1, "schema"),
+        (["worker", "--schema", ""], 2, "schema"),
     ],
 )
 def test_wrong_input_is_one_line_and_a_code(arguments: list[str], code: int, says: str) -> None:

@@ -69,7 +69,7 @@ def statements(mind: NeuroMemory) -> Iterator[list[tuple[str, Any]]]:
 
 def binds(sql: str, parameters: Any, user: str) -> bool:
     """Whether the statement compares the owner's column with the user; a plain insert has nothing to compare."""
-    if sql.startswith("INSERT") and "SELECT" not in sql:
+    if sql.startswith("INSERT") and not re.search(r"\bFROM (?!unnest\()", sql):
         return True
     return any(parameters[int(number) - 1] == user for number in OWNER.findall(sql))
 

@@ -38,9 +38,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.errors import InvalidInputError
+from memground.postgres.bulk import insert_rows
 from memground.postgres.engine import Executor
 
 _ERROR_LENGTH = 2_000
@@ -155,7 +156,7 @@ class JobQueue:
         rows = [
             {"kind": j.kind, "ref": j.ref, "owner": j.owner, "payload": dict(j.payload), "attempts": 0} for j in jobs
         ]
-        statement = insert(self.table).values([row | {"run_after": now, "created_at": now} for row in rows])
+        statement = insert_rows(self.table, rows, run_after=now, created_at=now)
         await connection.execute(statement.on_conflict_do_nothing(index_elements=["kind", "ref"]))
 
     async def claim(self, connection: Executor, kinds: Sequence[str]) -> Lease:

@@ -80,6 +80,21 @@ async def extension(connection: AsyncConnection, name: str) -> str | None:
     return await connection.scalar(query, {"name": name})
 
 
+async def build_index(engine: AsyncEngine, statement: str, name: str) -> None:
+    """Runs a `CREATE INDEX …` statement without keeping writers out; does nothing where the index is there.
+
+    `name` is the index's, with its schema and quoted. One that a killed builder left unfinished is made again.
+    """
+    valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        found = await connection.scalar(valid, {"name": name})
+        if found:
+            return
+        if found is not None:
+            await connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
+        await connection.execute(text(statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)))
+
+
 def _upgrade(connection: Connection, migrations: Migrations, schema: str, attributes: Mapping[str, Any]) -> None:
     from alembic import command
     from alembic.config import Config

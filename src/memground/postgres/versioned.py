@@ -263,6 +263,19 @@ async def next_version(
     return row.version, row.known_from
 
 
+def ends(vt: VersionedTable, where: ColumnElement[bool], keys: Sequence[uuid.UUID]) -> Query:
+    """(key, newest, ended) of logical rows there ever were: the newest version, and the last moment one began or ended.
+
+    A logical row that is begun again takes a later version, and is known from `ended` on at the earliest.
+    """
+    newest = func.max(vt.table.c.version).label("newest")
+    return (
+        select(vt.key_column.label("key"), newest, _last_end(vt.table).label("ended"))
+        .where(where, vt.key_column == any_(_uuids("keys", keys)))
+        .group_by(vt.key_column)
+    )
+
+
 async def lock_name(connection: Executor, name: str, *, shared: bool = False) -> None:
     """Holds a name until the transaction ends, alone or with all who share it: for what has no row to lock."""
     lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock

@@ -1,19 +1,19 @@
 """`neuromem model`: the local embedding model's files."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from memground.embedding.install import GRAPH_FILE, MODEL_NAME, default_model_dir, install_model, is_installed
+from neuromem.cli.shared import Asked, Takes, command, print_json
 
 app = typer.Typer(help="The local embedding model.")
 
 
-@app.command()
-def install(
+@command(app, takes=Takes.JSON)
+async def install(
+    asked: Asked,
+    *,
     source: Annotated[
         Path | None,
         typer.Option(
@@ -22,27 +22,29 @@ def install(
     ] = None,
 ) -> None:
     """Install the local embedding model (English, 384 dimensions) in ~/.neuromem/models, unless it is there."""
-    console = Console(highlight=False, soft_wrap=True)
-    with console.status("installing the model") as status:
+    from memground.embedding.install import MODEL_NAME, install_model
+
+    with asked.console.status("installing the model") as status:
 
         def report(line: str) -> None:
             status.update(line)
-            console.print(line, markup=False)
+            asked.say(line)
 
-        install_model(source=None if source is None else source.expanduser(), report=report)
+        folder = install_model(source=None if source is None else source.expanduser(), report=report)
+    if asked.as_json:
+        print_json({"model": MODEL_NAME, "installed": True, "path": str(folder)})
 
 
-@app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+@command(app, takes=Takes.JSON)
+async def status(asked: Asked) -> int:
     """Say whether the local embedding model is installed, and where; the exit code is 1 when it is not."""
+    from memground.embedding.install import GRAPH_FILE, MODEL_NAME, default_model_dir, is_installed
+
     folder = default_model_dir()
     installed = is_installed(folder)
-    if as_json:
-        size = (folder / GRAPH_FILE).stat().st_size if installed else None
-        typer.echo(json.dumps({"model": MODEL_NAME, "installed": installed, "path": str(folder), "bytes": size}))
-    elif installed:
-        typer.echo(f"{MODEL_NAME} is installed in {folder}")
-    else:
-        typer.echo(f"{MODEL_NAME} is not in {folder}; run: neuromem model install")
-    if not installed:
-        raise typer.Exit(1)
+    size = (folder / GRAPH_FILE).stat().st_size if installed else None
+    words = f"is installed in {folder}" if installed else f"is not in {folder}; run: neuromem model install"
+    asked.show(
+        {"model": MODEL_NAME, "installed": installed, "path": str(folder), "bytes": size}, f"{MODEL_NAME} {words}"
+    )
+    return 0 if installed else 1

@@ -14,8 +14,8 @@ from rich.rule import Rule
 from rich.table import Table
 
 from neuromem import Explanation, MemoryStoreError, MergedHit, NeuroMemory
-from neuromem.demo import locomo
 from neuromem.demo.sample import Sample
+from neuromem.importers import locomo
 
 QUESTIONS_PER_DIALOGUE = 6
 LINE = 110

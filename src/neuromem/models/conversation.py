@@ -19,6 +19,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.postgres.arms import HalfVector, KeywordArm, VectorArm
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
+from neuromem.models.columns import generation_name
 
 
 def conversations(metadata: MetaData) -> tuple[VersionedTable, KeywordArm]:
@@ -84,17 +85,18 @@ def conversation_sessions(metadata: MetaData) -> Table:
     return table
 
 
-def conversation_embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm]:
+def conversation_embeddings(metadata: MetaData, dims: int, generation: int) -> tuple[VersionedTable, VectorArm]:
     """A message's vector: one version row for each of the message's, with the same known time."""
+    vector = generation_name("embedding", generation)
     table = Table(
         "conversation_embeddings",
         metadata,
         *version_columns("message_id"),
         Column("user_id", String(255), nullable=False),
-        Column("embedding", HalfVector(dims), nullable=False),
+        Column(vector, HalfVector(dims), nullable=False),
     )
     version_indexes("conv_emb", table, "message_id")
     Index("ix_conv_emb_user", table.c.user_id)
-    vectors = VectorArm(table.c.embedding, dims)
-    vectors.index("idx_conv_emb_vector")
-    return VersionedTable(table, "message_id", content=(), carried=("user_id", "embedding")), vectors
+    vectors = VectorArm(table.c[vector], dims)
+    vectors.index(generation_name("idx_conv_emb_vector", generation))
+    return VersionedTable(table, "message_id", content=(), carried=("user_id", vector)), vectors

@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.postgres.arms import HalfVector, KeywordArm, VectorArm
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
-from neuromem.models.columns import updated_at
+from neuromem.models.columns import generation_name, updated_at
 
 MEMORY_CONTENT = (
     "content",
@@ -19,7 +19,8 @@ MEMORY_CONTENT = (
 )
 
 
-def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm, KeywordArm]:
+def embeddings(metadata: MetaData, dims: int, generation: int) -> tuple[VersionedTable, VectorArm, KeywordArm]:
+    vector = generation_name("embedding", generation)
     time = DateTime(timezone=True)
     table = Table(
         "embeddings",
@@ -27,7 +28,7 @@ def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm
         *version_columns("memory_id"),
         Column("user_id", String(255), nullable=False),
         Column("content", Text, nullable=False),
-        Column("embedding", HalfVector(dims)),
+        Column(vector, HalfVector(dims)),
         Column("words", ARRAY(BigInteger), nullable=False),
         Column("memory_type", String(50), nullable=False, server_default="general"),
         Column("metadata_", JSONB, nullable=False),
@@ -40,12 +41,12 @@ def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm
     version_indexes("emb", table, "memory_id")
     Index("ix_emb_user", table.c.user_id)
     Index("ix_emb_user_current", table.c.user_id, table.c.version, postgresql_where=table.c.known_to.is_(None))
-    vectors = VectorArm(table.c.embedding, dims)
-    vectors.index("idx_emb_vector")
+    vectors = VectorArm(table.c[vector], dims)
+    vectors.index(generation_name("idx_emb_vector", generation))
     words = KeywordArm(table.c.words)
     words.index("idx_emb_words")
     versioned = VersionedTable(
-        table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", "embedding", "words", "event_at")
+        table, "memory_id", content=MEMORY_CONTENT, carried=("user_id", vector, "words", "event_at")
     )
     return versioned, vectors, words
 

@@ -10,15 +10,20 @@ from memground.postgres.arms import KeywordArm, VectorArm
 from memground.postgres.queue import jobs_table
 from memground.postgres.versioned import VersionedTable
 from neuromem.models import conversation, document, emotion, graph, kv, memory
+from neuromem.models.columns import generation_name
 
 
 @dataclass(frozen=True, eq=False)  # compared by identity: `build_tables` gives one per database
 class Tables:
-    """The tables in `schema` for vectors of `dims` numbers, with their search arms."""
+    """The tables in `schema` for vectors of `dims` numbers, with their search arms.
+
+    `generation`: 1, and one more each time the schema's model was changed; `vector_column` is named after it.
+    """
 
     metadata: MetaData
     schema: str
     dims: int
+    generation: int
     embeddings: VersionedTable
     memory_sources: VersionedTable
     key_values: VersionedTable
@@ -36,18 +41,23 @@ class Tables:
     message_vectors: VectorArm
     message_words: KeywordArm
 
+    @property
+    def vector_column(self) -> str:
+        return generation_name("embedding", self.generation)
+
 
 @lru_cache(maxsize=32)
-def build_tables(dims: int, schema: str) -> Tables:
+def build_tables(dims: int, schema: str, generation: int = 1) -> Tables:
     """The tables for one database. The same arguments give the same objects, so that compiled SQL is shared."""
     metadata = MetaData(schema=schema)
-    embeddings, memory_vectors, memory_words = memory.embeddings(metadata, dims)
+    embeddings, memory_vectors, memory_words = memory.embeddings(metadata, dims, generation)
     conversations, message_words = conversation.conversations(metadata)
-    conversation_embeddings, message_vectors = conversation.conversation_embeddings(metadata, dims)
+    conversation_embeddings, message_vectors = conversation.conversation_embeddings(metadata, dims, generation)
     return Tables(
         metadata=metadata,
         schema=schema,
         dims=dims,
+        generation=generation,
         embeddings=embeddings,
         memory_sources=memory.memory_sources(metadata),
         key_values=kv.key_values(metadata),

@@ -1,6 +1,7 @@
 """Statements over memories and what they came from."""
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
@@ -30,7 +31,7 @@ from memground.fusion import RRF_K
 from memground.postgres import arms
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
-from memground.postgres.versioned import known, known_now
+from memground.postgres.versioned import history, known, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.filters import memory_columns
@@ -58,7 +59,7 @@ def _narrowing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
 
 def columns(tables: Tables) -> list[ColumnElement[Any]]:
     """What users see of a memory: all but the vector and the words."""
-    return [column for column in tables.embeddings.table.c if column.name not in ("embedding", "words")]
+    return [column for column in tables.embeddings.table.c if column.name not in (tables.vector_column, "words")]
 
 
 def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query:
@@ -69,9 +70,24 @@ def one(tables: Tables, user_id: str, memory_id: uuid.UUID, view: View) -> Query
     )
 
 
+def current(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
+    """Those of the user's memories that are current."""
+    table = tables.embeddings.table
+    wanted = table.c.memory_id == any_(bindparam("ids", list(ids), type_=ARRAY(UUID), unique=True))
+    return select(*columns(tables)).where(table.c.user_id == user_id, wanted, known_now(table))
+
+
 def owned(tables: Tables, user_id: str, memory_id: uuid.UUID) -> ColumnElement[bool]:
     table = tables.embeddings.table
     return and_(table.c.user_id == user_id, table.c.memory_id == memory_id)
+
+
+def ids_between(tables: Tables, user_id: str, first: uuid.UUID, last: uuid.UUID, view: View) -> Query:
+    """(memory_id) of at most two memories whose ids lie between two, both included."""
+    vt = tables.embeddings
+    where = and_(vt.table.c.user_id == user_id, vt.key_column.between(first, last))
+    seen = history(vt, where, view).subquery("seen")
+    return select(seen.c[vt.key]).distinct().order_by(seen.c[vt.key]).limit(2)
 
 
 @built_once

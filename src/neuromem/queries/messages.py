@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.postgres import arms
+from memground.postgres.bulk import unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known, known_at, known_now
@@ -188,6 +189,28 @@ def _vector_conditions(tables: Tables, shape: Shape) -> list[ColumnElement[bool]
     return [shape.known(vectors), passing]
 
 
+def by_external_ids(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
+    """The current messages of these (session id, external id)."""
+    table = tables.conversations.table
+    return _named(tables, user_id, names, select(table)).where(known_now(table))
+
+
+def left(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
+    """(session_id, external_id, left): when messages that were known once were known last."""
+    table = tables.conversations.table
+    last = select(table.c.session_id, table.c.external_id, func.max(table.c.known_to).label("left"))
+    statement = _named(tables, user_id, names, last).where(~known_now(table))
+    return statement.group_by(table.c.session_id, table.c.external_id)
+
+
+def _named(tables: Tables, user_id: str, names: Sequence[tuple[str, str]], statement: Query) -> Query:
+    table = tables.conversations.table
+    sessions, external_ids = zip(*names, strict=True)
+    wanted = unnest({table.c.session_id: sessions, table.c.external_id: external_ids}, "wanted")
+    same = and_(table.c.session_id == wanted.c.session_id, table.c.external_id == wanted.c.external_id)
+    return statement.select_from(wanted.join(table, same)).where(table.c.user_id == user_id)
+
+
 def in_session(
     tables: Tables, user_id: str, session_id: str, view: View, *, after: int | None = None, limit: int | None = None
 ) -> Query:
@@ -270,6 +293,11 @@ def to_embed(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:
     return select(first.c.message_id, first.c.user_id, _said(first.c).label("said"), context.c.context).select_from(
         first.join(context, true())
     )
+
+
+def text_to_embed(row: Any) -> str:
+    """The text a message's vector is made of, from a row of `to_embed`."""
+    return "\n".join([row.said, *(row.context or ())])
 
 
 def lock_messages(tables: Tables, ids: Sequence[uuid.UUID]) -> Query:

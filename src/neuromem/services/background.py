@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import UnavailableError
+from memground.errors import ModelMismatchError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.queries import messages as queries
@@ -57,6 +57,9 @@ class BackgroundWorker:
             busy = 0
             try:
                 busy = await self.work_once()
+            except ModelMismatchError as error:
+                _log.error("background work stops: %s", error)
+                return
             except UnavailableError as error:
                 _log.warning("background work waits: %s", error)
                 await asyncio.sleep(self._policy.poll)
@@ -76,7 +79,7 @@ class BackgroundWorker:
         keeper = asyncio.create_task(self._keep(lease))
         try:
             await self._embed_messages(lease)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, ModelMismatchError):
             await self._give_back(lease)
             raise
         finally:
@@ -89,7 +92,7 @@ class BackgroundWorker:
         ids = [uuid.UUID(job.ref) for job in lease.jobs]
         async with self._database.read() as session:
             found = (await session.execute(queries.to_embed(session.tables, ids))).all()
-        texts = {row.message_id: "\n".join([row.said, *(row.context or ())]) for row in found}
+        texts = {row.message_id: queries.text_to_embed(row) for row in found}
         vectors, failures = await self._embed(texts)
         gone = [str(key) for key in ids if key not in texts]
         async with self._database.session() as session:
@@ -134,7 +137,7 @@ class BackgroundWorker:
             {
                 "id": uuid.uuid4(),
                 **{name: row[name] for name in _MIRRORED},
-                "embedding": vectors[row["message_id"]],
+                tables.vector_column: vectors[row["message_id"]],
             }
             for row in (await session.execute(queries.versions(tables, kept))).mappings()
         ]

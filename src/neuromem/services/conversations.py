@@ -1,19 +1,19 @@
 """Messages and sessions."""
 
 import uuid
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import any_, bindparam, func, insert, select, update
-from sqlalchemy.dialects.postgresql import ARRAY, VARCHAR
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import func, update
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
+from memground.postgres.bulk import insert_rows
 from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
-from memground.postgres.versioned import known_now, new_row
+from memground.postgres.versioned import new_row
 from memground.text import check_text, question_share, show
 from memground.view import KNOWN_SINCE, View
 from memground.words import keys, words
@@ -28,6 +28,9 @@ EMBED_MESSAGE = "embed_message"
 """Kind of the job that makes a message's vector."""
 
 _ROWS_AT_ONCE = 1_000
+
+type _Name = tuple[str, str]
+"""Session id and external id."""
 
 
 class ConversationService:
@@ -45,37 +48,53 @@ class ConversationService:
         A message whose `external_id` the session already has is not stored again; the stored one is returned in its
         place.
         """
-        checks.name(user_id, "user_id")
         checks.name(session_id, "session_id")
+        return (await self.add_conversations(user_id, {session_id: messages}, origin=origin))[session_id]
+
+    async def add_conversations(
+        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
+    ) -> dict[str, list[Message]]:
+        """Appends messages to several sessions, all or none, in as many statements as for one."""
+        checks.name(user_id, "user_id")
+        if not isinstance(conversations, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(
+                f"conversations must be a dict of session id to messages, got {type(conversations).__name__}"
+            )
         stamp = self._session.stamp(origin)
-        drafts = [_draft(user_id, message, stamp) for message in checks.items(messages, "messages", "NewMessage")]
+        for session_id in conversations:
+            checks.name(session_id, "session_id")
+        # By session id, so that two writers of the same sessions wait for instead of block each other.
+        drafts = [
+            _draft(user_id, message, stamp) | {"user_id": user_id, "session_id": session_id}
+            for session_id, messages in sorted(conversations.items())
+            for message in checks.items(messages, "messages", "NewMessage")
+        ]
         if not drafts:
-            return []
-        named = [draft["external_id"] for draft in drafts if draft["external_id"] is not None]
+            return {session_id: [] for session_id in conversations}
         await self._session.hold(user_id)
-        known: dict[str, Row] = {}
-        left: dict[str, datetime] = {}
-        if named:
-            await self._advance(user_id, session_id, [], stamp)
-            known = await self._by_external_id(user_id, session_id, named)
-            left = await self._left(user_id, session_id, named)
+        named = [_name(draft) for draft in drafts if draft["external_id"] is not None]
+        known = await self._known(user_id, drafts, named, stamp) if named else {}
         fresh: list[dict[str, Any]] = []
         for draft in drafts:
-            external = draft["external_id"]
-            if external is None or external not in known:
+            name = _name(draft)
+            if draft["external_id"] is None or name not in known:
                 fresh.append(draft)
-                if external is not None:
-                    known[external] = draft
-                    # Taken back and here again: known from then on only, or a moment before would see it twice.
-                    draft["known_from"] = max(draft["known_from"], left.get(external, draft["known_from"]))
+                if draft["external_id"] is not None:
+                    known[name] = draft
         if fresh:
-            last = await self._advance(user_id, session_id, fresh, stamp)
-            for seq, draft in enumerate(fresh, start=last - len(fresh) + 1):
-                draft |= {"user_id": user_id, "session_id": session_id, "seq": seq}
+            last = await self._advance(user_id, fresh, stamp)
+            left = Counter(draft["session_id"] for draft in fresh)
+            for draft in fresh:
+                session_id = draft["session_id"]
+                left[session_id] -= 1
+                draft["seq"] = last[session_id] - left[session_id]
             await self._store(fresh)
-        stored = (draft if draft["external_id"] is None else known[draft["external_id"]] for draft in drafts)
         view = View(now=stamp.at)
-        return [rows.message(row, view) for row in stored]
+        stored: dict[str, list[Message]] = {session_id: [] for session_id in conversations}
+        for draft in drafts:
+            row = draft if draft["external_id"] is None else known[_name(draft)]
+            stored[draft["session_id"]].append(rows.message(row, view))
+        return stored
 
     async def get_session_messages(
         self, user_id: str, session_id: str, view: View, *, limit: int | None = None, after: int | None = None
@@ -135,19 +154,45 @@ class ConversationService:
         if result.first() is None:
             raise NotFoundError(f"user {user_id!r} has no session {session_id!r}; list_sessions shows those there are")
 
-    async def _advance(self, user_id: str, session_id: str, drafts: list[dict[str, Any]], stamp: Stamp) -> int:
-        """Locks the session (made if new), counts the messages in and returns the last message's place."""
+    async def _known(
+        self, user_id: str, drafts: Sequence[dict[str, Any]], named: Sequence[_Name], stamp: Stamp
+    ) -> dict[_Name, Row]:
+        """Locks the sessions and returns the stored messages by session and external id.
+
+        A draft of what was known once and taken back is known from then on only, or a moment before would see it twice.
+        """
+        await self._advance(user_id, drafts, stamp, count=False)
+        statement = queries.by_external_ids(self._tables, user_id, named)
+        found = (await self._session.execute(statement)).mappings()
+        known: dict[_Name, Row] = {_name(row): row for row in found}
+        if missing := [name for name in named if name not in known]:
+            statement = queries.left(self._tables, user_id, missing)
+            left = {_name(row): row["left"] for row in (await self._session.execute(statement)).mappings()}
+            for draft in drafts:
+                draft["known_from"] = max(draft["known_from"], left.get(_name(draft), draft["known_from"]))
+        return known
+
+    async def _advance(
+        self, user_id: str, drafts: Sequence[dict[str, Any]], stamp: Stamp, *, count: bool = True
+    ) -> dict[str, int]:
+        """Locks sessions (made if new), counts the messages in and returns each session's last place."""
         table = self._tables.conversation_sessions
-        last = max((draft["event_at"] for draft in drafts), default=None)
-        insertion = upsert(table).values(
-            id=uuid.uuid4(),
-            user_id=user_id,
-            session_id=session_id,
-            message_count=len(drafts),
-            last_message_at=last,
-            created_at=stamp.at,
-            updated_at=stamp.at,
-        )
+        said: dict[str, list[datetime]] = {}
+        for draft in drafts:
+            said.setdefault(draft["session_id"], []).append(draft["event_at"])
+        new = [
+            {
+                "id": uuid.uuid4(),
+                "user_id": user_id,
+                "session_id": session_id,
+                "message_count": len(times) if count else 0,
+                "last_message_at": max(times) if count else None,
+                "created_at": stamp.at,
+                "updated_at": stamp.at,
+            }
+            for session_id, times in said.items()
+        ]
+        insertion = insert_rows(table, new)
         statement = insertion.on_conflict_do_update(
             index_elements=["user_id", "session_id"],
             set_={
@@ -155,46 +200,21 @@ class ConversationService:
                 "last_message_at": func.greatest(table.c.last_message_at, insertion.excluded.last_message_at),
                 "updated_at": insertion.excluded.updated_at,
             },
-        ).returning(table.c.message_count)
-        return await self._session.scalar(statement)
-
-    async def _by_external_id(self, user_id: str, session_id: str, external_ids: Sequence[str]) -> dict[str, Row]:
-        table = self._tables.conversations.table
-        statement = select(table).where(
-            table.c.user_id == user_id,
-            table.c.session_id == session_id,
-            known_now(table),
-            table.c.external_id == _any_of(external_ids),
-        )
-        return {row["external_id"]: row for row in (await self._session.execute(statement)).mappings()}
-
-    async def _left(self, user_id: str, session_id: str, external_ids: Sequence[str]) -> dict[str, datetime]:
-        """When messages that were known once were known last."""
-        table = self._tables.conversations.table
-        statement = (
-            select(table.c.external_id, func.max(table.c.known_to).label("left"))
-            .where(
-                table.c.user_id == user_id,
-                table.c.session_id == session_id,
-                ~known_now(table),
-                table.c.external_id == _any_of(external_ids),
-            )
-            .group_by(table.c.external_id)
-        )
-        return {row.external_id: row.left for row in await self._session.execute(statement)}
+        ).returning(table.c.session_id, table.c.message_count)
+        return {row.session_id: row.message_count for row in await self._session.execute(statement)}
 
     async def _store(self, drafts: list[dict[str, Any]]) -> None:
         queue = JobQueue(self._tables.jobs)
         for start in range(0, len(drafts), _ROWS_AT_ONCE):
             part = drafts[start : start + _ROWS_AT_ONCE]
-            await self._session.execute(insert(self._tables.conversations.table), part)
+            await self._session.execute(insert_rows(self._tables.conversations.table, part))
             await queue.enqueue(
                 self._session, [NewJob(EMBED_MESSAGE, str(row["message_id"]), row["user_id"]) for row in part]
             )
 
 
-def _any_of(external_ids: Sequence[str]) -> Any:
-    return any_(bindparam("external_ids", list(external_ids), type_=ARRAY(VARCHAR)))
+def _name(row: Row) -> _Name:
+    return row["session_id"], row["external_id"]
 
 
 def _draft(user_id: str, message: NewMessage, stamp: Stamp) -> dict[str, Any]:

@@ -2,18 +2,19 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import insert
 
+from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import InvalidInputError, MemoryStoreError, ProviderError
 from memground.postgres import versioned
 from memground.postgres.arms import approximate_settings
-from memground.postgres.engine import Query
+from memground.postgres.engine import Query, Row
 from memground.text import check_text, show
 from memground.view import View
 from memground.words import asked, keys, words
@@ -50,8 +51,19 @@ class SearchService:
         self._embedding = embedding
         self._ranking = ranking or RankingProfile()
 
-    async def add(self, user_id: str, memories: Sequence[NewMemory], *, origin: str = DEFAULT_ORIGIN) -> list[Memory]:
-        """Embeds (one batch) and stores memories, all or none; returns them in order."""
+    async def add(
+        self,
+        user_id: str,
+        memories: Sequence[NewMemory],
+        *,
+        origin: str = DEFAULT_ORIGIN,
+        stored: Collection[uuid.UUID] = (),
+    ) -> list[Memory]:
+        """Embeds (one batch) and stores memories, all or none; returns them in order.
+
+        A memory whose `external_id` the user already has is not stored again; the stored one is returned in its place.
+        `stored`: what `stored` said a moment ago, so that nothing is embedded in vain.
+        """
         checks.name(user_id, "user_id")
         # Checked and embedded before the first statement: no connection is held while the model works.
         stamp = self._session.stamp(origin)
@@ -59,19 +71,62 @@ class SearchService:
         links = {row["memory_id"]: checked_sources(m.sources) for row, m in zip(new, memories, strict=True)}
         if not new:
             return []
-        vectors = await self.embed([row["content"] for row in new])
-        for row, vector in zip(new, vectors, strict=True):
-            row["embedding"] = vector
+        await self._embed_rows(row for row in new if row["memory_id"] not in stored)
         await self._session.hold(user_id)
+        named = [row["memory_id"] for row, m in zip(new, memories, strict=True) if m.external_id is not None]
+        there = await self._placed(user_id, new, named, stamp) if named else {}
+        fresh = {row["memory_id"]: row for row in reversed(new) if row["memory_id"] not in there}  # the first counts
+        links = {key: links[key] for key in fresh}
         service = MemoryService(self._session)
-        since = await service.sources_known_since(user_id, links)
-        for row in new:
-            if (known_from := since.get(row["memory_id"], row["known_from"])) > row["known_from"]:
-                row |= {"known_from": known_from, "event_at": row["valid_from"] or known_from}
-        await service.link_sources(user_id, links, {row["memory_id"]: row["known_from"] for row in new}, stamp)
-        await self._session.execute(insert(self._tables.embeddings.table), new)
+        if fresh:
+            since = await service.sources_known_since(user_id, links)
+            for key, row in fresh.items():
+                if (known_from := since.get(key, row["known_from"])) > row["known_from"]:
+                    row |= {"known_from": known_from, "event_at": row["valid_from"] or known_from}
+            await service.link_sources(user_id, links, {key: row["known_from"] for key, row in fresh.items()}, stamp)
+            ordered = [row for row in new if fresh.get(row["memory_id"]) is row]
+            await self._session.execute(insert(self._tables.embeddings.table), ordered)
         view = View(now=stamp.at)
-        return [rows.memory(row, view, links[row["memory_id"]]) for row in new]
+        sources = {**links, **await service.sources(Scope(user_id, view), list(there))}
+        found = (there.get(row["memory_id"]) or fresh[row["memory_id"]] for row in new)
+        return [rows.memory(row, view, sources.get(row["memory_id"], ())) for row in found]
+
+    async def stored(self, user_id: str, external_ids: Sequence[str]) -> set[uuid.UUID]:
+        """The ids of the memories the user already has under these external ids."""
+        checks.name(user_id, "user_id")
+        return set(await self._current(user_id, [_named(user_id, name) for name in external_ids]))
+
+    async def _placed(
+        self, user_id: str, new: Sequence[dict[str, Any]], named: Sequence[uuid.UUID], stamp: Stamp
+    ) -> dict[uuid.UUID, Row]:
+        """Holds external ids and returns the current rows; what was there once begins after its end."""
+        # Who adds a new external id has no row to lock: they queue here, the later ones then find the row.
+        await versioned.lock_name(self._session, f"{self._tables.embeddings.table.fullname}/{user_id}/external")
+        there = await self._current(user_id, named)
+        ends = versioned.ends(self._tables.embeddings, self._tables.embeddings.table.c.user_id == user_id, named)
+        ended = {row.key: row for row in await self._session.execute(ends)}
+        for row in new:
+            key = row["memory_id"]
+            if key in ended and key not in there:
+                start = max(row["known_from"], ended[key].ended)
+                row |= {"version": max(stamp.version, ended[key].newest + 1), "known_from": start}
+                row["event_at"] = row["valid_from"] or start
+        vector = self._tables.vector_column
+        # Taken back since `stored` looked; seldom enough to embed while the connection waits.
+        await self._embed_rows(row for row in new if row["memory_id"] not in there and vector not in row)
+        return there
+
+    async def _current(self, user_id: str, ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, Row]:
+        if not ids:
+            return {}
+        found = await self._session.execute(queries.current(self._tables, user_id, ids))
+        return {row["memory_id"]: row for row in found.mappings()}
+
+    async def _embed_rows(self, new: Iterable[dict[str, Any]]) -> None:
+        texts = list(new)
+        if texts:
+            for row, vector in zip(texts, await self.embed([row["content"] for row in texts]), strict=True):
+                row[self._tables.vector_column] = vector
 
     async def update(
         self, user_id: str, memory_id: MemoryRef, changes: dict[str, Any], *, known_at: Any = None, origin: str
@@ -87,7 +142,7 @@ class SearchService:
             values.get("valid_from", row["valid_from"]), values.get("valid_to", row["valid_to"])
         )
         if vector is not None and values["content"] != row["content"]:
-            values |= {"embedding": vector, "words": keys(user_id, words(values["content"]))}
+            values |= {self._tables.vector_column: vector, "words": keys(user_id, words(values["content"]))}
             # Other words are news: their age counts from now, unless they say since when they hold.
             values["event_at"] = valid_from or start or max(stamp.at, row["known_from"])
         elif "valid_from" in values and valid_from is not None:
@@ -224,7 +279,7 @@ def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
     valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)
     known_from = versioned.check_known(memory.known_at, stamp)
     values = {
-        "memory_id": uuid.uuid4(),
+        "memory_id": uuid.uuid4() if memory.external_id is None else _named(user_id, memory.external_id),
         "user_id": user_id,
         "content": check_text(memory.content, "content"),
         "words": keys(user_id, words(memory.content)),
@@ -236,6 +291,12 @@ def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
         "event_at": valid_from or known_from,
     }
     return versioned.new_row(stamp, values, known_from=known_from)
+
+
+def _named(user_id: str, external_id: str) -> uuid.UUID:
+    """The id of the memory a user's external id names, always the same."""
+    checks.name(external_id, "external_id")
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"memory/{len(user_id)}/{user_id}{external_id}")
 
 
 def _changes(changes: dict[str, Any]) -> dict[str, Any]:

@@ -6,9 +6,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from memground.errors import InvalidInputError
+from neuromem.errors import InvalidInputError
+from neuromem.importers.items import Draft, Item, conversation
+from neuromem.importers.reading import Reading, records
 from neuromem.types import NewMessage
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
@@ -40,16 +42,39 @@ class Dialogue:
 
 
 def read(path: Path) -> list[Dialogue]:
-    """The dialogues of a file; raises InvalidInputError when it is no LoCoMo file."""
+    """The dialogues of a file with their questions; raises InvalidInputError when it is no LoCoMo file."""
     try:
         entries: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InvalidInputError(f"{path} cannot be read as JSON: {error}") from None
+    return [_checked(entry, str(path)) for entry in (entries if isinstance(entries, list) else [entries])]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+
+
+def items(stream: BinaryIO, reading: Reading) -> Iterator[Item]:
+    """The turns of every dialogue, without the questions. A session is named dialogue/session_N."""
+    for entry in records(stream, reading):
+        dialogue = _checked(entry, reading.name)
+        for session_id, messages in dialogue.sessions:
+            drafts = (
+                Draft(
+                    place=f"{reading.name}: {dialogue.name} {message.external_id}",
+                    role=message.role,
+                    content=message.content,
+                    timestamp=message.timestamp,
+                    external_id=message.external_id,
+                    speaker=message.speaker,
+                )
+                for message in messages
+            )
+            yield from conversation(f"{dialogue.name}/{session_id}", drafts, owner=dialogue.name)
+
+
+def _checked(entry: Any, name: str) -> Dialogue:
     try:
-        return [_dialogue(entry) for entry in (entries if isinstance(entries, list) else [entries])]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        return _dialogue(entry)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidInputError(
-            f"{path} is no LoCoMo file ({type(error).__name__}: {error}); "
+            f"{name} is no LoCoMo file ({type(error).__name__}: {error}); "
             "expected a list of entries with `conversation` (`session_N`, `session_N_date_time`) and `qa`"
         ) from None
 
