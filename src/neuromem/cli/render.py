@@ -120,7 +120,7 @@ def explained(rows: Sequence[tuple[str, float, Explanation | None]]) -> Table:
     """Why each hit stands where it stands: how near by meaning, how well its words fit, and the factors."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", style="cyan", no_wrap=True)
-    table.add_column("what", overflow="fold", ratio=1)
+    table.add_column("what", overflow="fold")
     for name in ("score", "meaning", "words"):
         table.add_column(name, no_wrap=True)
     best = max((score for _, score, _ in rows), default=0.0)
