@@ -199,7 +199,7 @@ async def reembed(
     checks.instance(embedding, "embedding", EmbeddingProvider, "an EmbeddingProvider")
     if isinstance(embedding, LocalEmbedding) and not abandon:
         embedding.ensure_installed()
-    async with Database(database_url, dims=None, model_id=None, schema=schema, pool_size=4) as database:
+    async with Database.recorded(database_url, schema=schema, pool_size=4) as database:
         work = Reembedding(database, embedding, progress)
         if not abandon:
             return await work.run()

@@ -99,24 +99,23 @@ class Database:
     """PostgreSQL with neuromem's tables in one schema, for vectors of one model.
 
     `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server. `model_id` and `dims`
-    name the embedding model; a database that holds vectors of another is refused. Both None: the model the database
-    has, which must exist.
+    name the embedding model; a database that holds vectors of another is refused.
     """
 
     def __init__(
         self,
         url: str | None,
         *,
-        dims: int | None,
-        model_id: str | None,
+        dims: int,
+        model_id: str,
         schema: str = DEFAULT_SCHEMA,
         pool_size: int = 10,
         clock: Clock | None = None,
     ) -> None:
         self.schema = checks.schema(schema)
+        self.dims = checks.whole(dims, "dims", 1, MAX_DIMS)
+        self.model_id = checks.name(model_id, "model_id")
         checks.whole(pool_size, "pool_size", 1, MAX_POOL)
-        self.dims = 0 if dims is None else checks.whole(dims, "dims", 1, MAX_DIMS)
-        self.model_id = "" if model_id is None else checks.name(model_id, "model_id")
         self.clock = clock or SystemClock()
         self._url = url
         self._pool_size = pool_size
@@ -125,11 +124,19 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._reader: AsyncEngine | None = None
         self._tables: Tables | None = None
+        self._as_recorded = False
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
             folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
         elif url is not None:
             self._url = check_url(url)
+
+    @classmethod
+    def recorded(cls, url: str | None, *, schema: str = DEFAULT_SCHEMA, pool_size: int = 10) -> Self:
+        """A database that exists, with whatever model it has: `dims` and `model_id` are known once it is open."""
+        database = cls(url, dims=1, model_id="recorded", schema=schema, pool_size=pool_size)
+        database._as_recorded = True
+        return database
 
     async def init(self) -> None:
         """Connects, creates or upgrades the schema and checks the model. Does nothing the second time."""
@@ -209,7 +216,7 @@ class Database:
                     f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; "
                     "install pgvector ≥ 0.7 there"
                 )
-        if not self.model_id:
+        if self._as_recorded:
             await self._take_recorded_model(engine)
         await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims})
         async with engine.begin() as connection:

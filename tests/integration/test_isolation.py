@@ -18,7 +18,15 @@ from support.embeddings import HashEmbedding
 OWNER = re.compile(r"\b(?:user_id|scope_id|owner) = \$(\d+)")
 
 # Calls that name a thing by its id: another user's looks like none.
-BY_ID = {"history", "add_memory", "update_memory", "delete_memory", "revert", "conversations.close_session"}
+BY_ID = {
+    "find_memory_id",
+    "history",
+    "add_memory",
+    "update_memory",
+    "delete_memory",
+    "revert",
+    "conversations.close_session",
+}
 
 # Statements that bind no user, and why they may.
 BACKGROUND = {

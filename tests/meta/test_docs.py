@@ -16,11 +16,12 @@ from memground.embedding.install import default_model_dir
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem.cli import app
 from support.embedded import short_tmp_dir
+from support.run_document import blocks
 
 ROOT = Path(__file__).parents[2]
 RUNNER = ROOT / "tests" / "support" / "run_document.py"
 DOCUMENTS = sorted(path for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")))
-WITH_CODE = [path for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")]
+WITH_CODE = [path for path in DOCUMENTS if any(block.runs for block in blocks(path.read_text(encoding="utf-8")))]
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
 _databases = itertools.count(1)
 
@@ -45,7 +46,7 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> Non
             cwd=home,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -62,6 +63,20 @@ def test_every_command_is_described() -> None:
     commands = list(_commands(get_command(app), "neuromem"))
     assert commands
     assert [command for command in commands if command not in text] == []
+
+
+def test_every_option_is_described() -> None:
+    text = "".join(path.read_text(encoding="utf-8") for path in DOCUMENTS)
+    words = set(re.findall(r"--[a-z-]+", text))
+    options = dict(_options(get_command(app), "neuromem"))
+    assert {name: sorted(used - words) for name, used in options.items() if used - words} == {}
+
+
+def _options(command: Any, name: str) -> Iterator[tuple[str, set[str]]]:
+    options = {word for param in command.params for word in (*param.opts, *param.secondary_opts)}
+    yield name, {word for word in options if word.startswith("--")}
+    for word, part in getattr(command, "commands", {}).items():
+        yield from _options(part, f"{name} {word}")
 
 
 def _commands(command: Any, name: str) -> Iterator[str]:

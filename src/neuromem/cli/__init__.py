@@ -14,7 +14,7 @@ import typer
 from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
 from neuromem.cli import asking, conversations, import_, kv, memories, model, operations, reembed, timetravel
-from neuromem.cli.shared import OPERATIONS
+from neuromem.cli.shared import OPERATIONS, Interrupted
 
 app = typer.Typer(
     name="neuromem",
@@ -37,7 +37,7 @@ def main() -> None:
     try:
         code = app(standalone_mode=False)
         sys.stdout.flush()
-    except (KeyboardInterrupt, typer.Abort):
+    except (Interrupted, KeyboardInterrupt, typer.Abort):
         _complain("interrupted")
         code = INTERRUPTED
     except typer.TyperException as error:

@@ -99,7 +99,7 @@ async def messages(
     )
     for message in found:
         who = render.one_line(message.speaker or message.role)
-        table.add_row(str(message.seq), local(message.timestamp)[:16], who, render.plain(message.content))
+        table.add_row(str(message.seq), local(message.timestamp)[:16], who, render.clean(message.content))
     asked.draw(table)
     if len(found) == limit:
         asked.say(f"more: neuromem messages {session} --after {found[-1].seq}{asked.options()}")

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from rich.text import Text
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -23,7 +24,7 @@ from memground.postgres.queue import JobQueue
 from memground.postgres.schema import revision
 from neuromem import __version__, checks
 from neuromem.cli.models import open_embedding
-from neuromem.cli.render import ago, counted, grid, plain
+from neuromem.cli.render import ago, clean, counted, grid
 from neuromem.cli.shared import Asked
 from neuromem.db import EMBEDDED_DATABASE, EMBEDDED_SCHEME
 from neuromem.migrations import MIGRATIONS
@@ -64,9 +65,9 @@ async def examine(asked: Asked) -> int:
         return 1 if failed else 0
     table = grid({"no_wrap": True}, {"no_wrap": True}, {"overflow": "fold"})
     for check in found:
-        table.add_row(f"[{_STYLES[check.state]}]{check.state:<4}[/]", check.name, plain(check.found))
+        table.add_row(Text(check.state, style=_STYLES[check.state]), check.name, clean(check.found))
         if check.advice:
-            table.add_row("", "", plain(f"→ {check.advice}"))
+            table.add_row("", "", clean(f"→ {check.advice}"))
     asked.draw(table)
     warned = sum(check.state == "warn" for check in found)
     asked.say(f"{counted(len(found), 'check')}: {failed} failed, {counted(warned, 'warning')}")

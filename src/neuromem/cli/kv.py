@@ -72,7 +72,7 @@ async def list_(
         asked.say(f"nothing in namespace {namespace!r}{asked.whose}")
     table = render.grid({"no_wrap": True}, {"overflow": "fold"}, {"style": "dim", "no_wrap": True})
     for entry in entries:
-        table.add_row(render.one_line(entry.key), render.plain(_shown(entry.value)), render.ago(entry.updated_at))
+        table.add_row(render.one_line(entry.key), render.clean(_shown(entry.value)), render.ago(entry.updated_at))
     asked.draw(table)
 
 
@@ -99,7 +99,7 @@ async def history(asked: Asked, key: Key, *, namespace: Namespace = "profile", a
     table = render.grid({"style": "dim", "no_wrap": True}, {"overflow": "fold"}, {"style": "dim", "no_wrap": True})
     for version in versions:
         until = f"until {local(version.known_to, precise=True)}" if version.known_to else ""
-        table.add_row(local(version.known_from, precise=True), render.plain(_shown(version.value)), until)
+        table.add_row(local(version.known_from, precise=True), render.clean(_shown(version.value)), until)
     asked.draw(table)
 
 

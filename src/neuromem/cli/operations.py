@@ -61,7 +61,9 @@ async def doctor(asked: Asked) -> int:
 async def worker(
     asked: Asked,
     *,
-    retry_failed: Annotated[bool, typer.Option(help="First give failed jobs another round of tries.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="First give failed jobs another round of tries.")
+    ] = False,
 ) -> None:
     """Do the background work of programs that open neuromem with background=False, until Ctrl-C or SIGTERM.
 

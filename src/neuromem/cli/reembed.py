@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
 async def reembed(
     asked: Asked,
     *,
-    abandon: Annotated[bool, typer.Option(help="Give up a change that was begun, and drop its vectors.")] = False,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up a change that was begun, and drop its vectors.")
+    ] = False,
 ) -> None:
     """Change the embedding model of a schema to that of --embedding: make every vector anew, then switch at once.
 

@@ -24,8 +24,10 @@ _PIPE_WIDTH = 10_000
 
 def console(*, stderr: bool = False) -> Console:
     """A console that colours only what is said to be coloured. Into a pipe or a file nothing is cut or wrapped."""
-    made = Console(stderr=stderr, highlight=False, emoji=False)
-    return made if made.is_terminal else Console(stderr=stderr, highlight=False, emoji=False, width=_PIPE_WIDTH)
+    made = Console(stderr=stderr, highlight=False, emoji=False, markup=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
 
 
 def clean(text: str) -> str:
@@ -118,7 +120,7 @@ def explained(rows: Sequence[tuple[str, float, Explanation | None]]) -> Table:
     """Why each hit stands where it stands: how near by meaning, how well its words fit, and the factors."""
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("#", justify="right", style="cyan", no_wrap=True)
-    table.add_column("what", overflow="fold", ratio=1)
+    table.add_column("what", overflow="fold")
     for name in ("score", "meaning", "words"):
         table.add_column(name, no_wrap=True)
     best = max((score for _, score, _ in rows), default=0.0)
@@ -126,7 +128,7 @@ def explained(rows: Sequence[tuple[str, float, Explanation | None]]) -> Table:
         why = found or Explanation()
         table.add_row(
             str(number),
-            plain(text.strip()),
+            clean(text.strip()),
             Text.assemble((bar(score, best), "cyan"), f" {score:.2f}"),
             _arm(why.vector_rank, why.vector_score),
             _arm(why.keyword_rank, why.keyword_score),
@@ -179,11 +181,6 @@ def state(value: Any) -> str:
             return one_line(f"{value.speaker or value.role}: {value.content}")
         case _:
             return one_line(f"{value.namespace}/{value.key} = {value.value!r}")
-
-
-def plain(text: str) -> Text:
-    """A text as it is, without reading markup in it."""
-    return Text(clean(text))
 
 
 def memory_table(memories: Iterable[Memory], now: datetime) -> Table:

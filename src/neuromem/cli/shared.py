@@ -15,6 +15,7 @@ import asyncio
 import inspect
 import json
 import shlex
+import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
@@ -81,6 +82,10 @@ Types = Annotated[
 ]
 Origin = Annotated[str, typer.Option(help="The writer's name, by which undo finds it.")]
 Explain = Annotated[bool, typer.Option("--explain", help="Say why each hit stands where it stands.")]
+
+
+class Interrupted(Exception):
+    """Ctrl-C. A KeyboardInterrupt would be caught, and swallowed, on its way out."""
 
 
 class Takes(Enum):
@@ -211,10 +216,14 @@ def read_texts(text: str) -> list[str]:
     """The text, or with `-` the lines of stdin that are not empty."""
     if text != "-":
         return [text]
+    # The event loop's handler would only note Ctrl-C, and go on reading.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"stdin is no UTF-8 text: {error}") from None
+    finally:
+        signal.signal(signal.SIGINT, before)
     return [line for line in lines if line.strip()]
 
 
@@ -238,7 +247,10 @@ def command(
 
         def run(**given: Any) -> int | None:
             asked = Asked(**{key: given.pop(key) for key in takes.value})
-            return asyncio.run(function(asked, **given))
+            try:
+                return asyncio.run(function(asked, **given))
+            except KeyboardInterrupt:
+                raise Interrupted from None
 
         keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
         run.__signature__ = inspect.Signature([*keyword_only, *common])  # pyright: ignore[reportFunctionMemberAccess]

@@ -85,7 +85,7 @@ async def undo(
 ) -> int:
     """Take back what one writer wrote, what was written since a moment, or both together. Undo can be undone, too."""
     recorded_since = optional_moment(since, "--since")
-    if origin is None and recorded_since is None:
+    if not origin and recorded_since is None:
         raise InvalidInputError("undo needs --origin, --since or both; to go back in time use: neuromem rollback --to")
     from neuromem.cli.render import ago
 

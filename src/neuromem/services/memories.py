@@ -68,13 +68,13 @@ class MemoryService:
 
     async def find_id(self, user_id: str, prefix: str, view: View) -> str:
         """The id of the one memory, current or not, whose id begins so; see the facade."""
-        first, last = checks.id_range(prefix, "memory_id")
+        first, last = checks.id_range(prefix, "prefix")
         statement = queries.ids_between(self._tables, checks.name(user_id, "user_id"), first, last, view)
         found = (await self._session.execute(statement)).scalars().all()
         if not found:
             raise NotFoundError(f"user {user_id!r} has no memory whose id begins with {prefix!r}")
         if len(found) > 1:
-            raise InvalidInputError(f"memory_id={prefix!r} begins several ids; pass more of it")
+            raise InvalidInputError(f"prefix={prefix!r} begins several ids; pass more of it")
         return str(found[0])
 
     async def delete(self, user_id: str, memory_id: MemoryRef, *, origin: str = DEFAULT_ORIGIN) -> None:

@@ -150,8 +150,8 @@ class Reembedding:
     # ------------------------------------------------------------ vectors
 
     async def _fill(self) -> None:
-        """Makes vectors until none is missing: others write meanwhile."""
-        while await self._fill_memories() + await self._fill_messages():
+        """Makes vectors until hardly any is missing: others write meanwhile, so that none would take for ever."""
+        while await self._fill_memories() + await self._fill_messages() >= _BATCH:
             pass
 
     async def _fill_memories(self) -> int:

@@ -1,0 +1,41 @@
+"""The command `neuromem`, called in this process through its entry point."""
+
+import contextlib
+import io
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from unittest.mock import patch
+
+from neuromem.cli import main
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] = {}) -> Outcome:
+    """What `neuromem …` printed and its exit code. stdin is no terminal."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        patch.object(sys, "argv", ["neuromem", *arguments]),
+        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        patch.dict(os.environ, {"COLUMNS": "100", **environment}),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        try:
+            main()
+        except SystemExit as end:
+            return Outcome(end.code if isinstance(end.code, int) else 0, out.getvalue(), err.getvalue())
+    raise AssertionError("main() always exits")
