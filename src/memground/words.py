@@ -84,12 +84,13 @@ def keys(owner: str, terms: Iterable[str]) -> list[int]:
     what the owner's own rows cost, and what others wrote changes no score.
     """
     prefix = hashlib.blake2b(owner.encode() + b"\x00", digest_size=8)
-    found: list[int] = []
-    for term in terms:
-        state = prefix.copy()
-        state.update(term.encode())
-        found.append(int.from_bytes(state.digest(), signed=True))
-    return found
+    numbers: dict[str, int] = {}
+    for term in (terms := list(terms)):
+        if term not in numbers:
+            state = prefix.copy()
+            state.update(term.encode())
+            numbers[term] = int.from_bytes(state.digest(), signed=True)
+    return [numbers[term] for term in terms]
 
 
 def _folded(text: str) -> str:
