@@ -76,7 +76,8 @@ class Texts:
         common, some = keys(user, ["stamp", "album"]), keys(user, [f"shelf{n}" for n in range(100)])
         statement = text(
             "insert into texts select n, :user, :start, null, 0, cast(:common as bigint[]) || "
-            "(cast(:some as bigint[]))[1 + n % 100] || cast(:own as bigint[]) from generate_series(cast(:first as int), cast(:last as int)) n"
+            "(cast(:some as bigint[]))[1 + n % 100] || cast(:own as bigint[]) "
+            "from generate_series(cast(:first as int), cast(:last as int)) n"
         )
         values = {"user": user, "start": START, "common": common, "some": some, "own": keys(user, [term])}
         await self.connection.execute(statement, {**values, "first": first, "last": first + count - 1})

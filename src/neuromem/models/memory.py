@@ -28,7 +28,6 @@ def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm
         Column("user_id", String(255), nullable=False),
         Column("content", Text, nullable=False),
         Column("embedding", HalfVector(dims)),
-        Column("words", ARRAY(BigInteger), nullable=False),
         Column("memory_type", String(50), nullable=False, server_default="general"),
         Column("metadata_", JSONB, nullable=False),
         Column("importance", SmallInteger, nullable=False),
@@ -36,6 +35,7 @@ def embeddings(metadata: MetaData, dims: int) -> tuple[VersionedTable, VectorArm
         Column("valid_to", time),
         Column("event_at", time, nullable=False),
         updated_at(),
+        Column("words", ARRAY(BigInteger), nullable=False),
     )
     version_indexes("emb", table, "memory_id")
     Index("ix_emb_user", table.c.user_id)
