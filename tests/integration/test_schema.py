@@ -178,7 +178,7 @@ async def test_an_early_database_is_brought_up_to_date(
     """Vectors in full precision and an index of words by another engine become what they are in a new database."""
     async with engine.begin() as connection:
         assert await extension(connection, "pg_search")
-    model, schema, new = HashEmbedding(dims), f"Early {keywords} {dims}", f"new_{keywords}_{dims}"
+    model, schema, new = HashEmbedding(dims), f"Early.{keywords} :{dims}%", f"new_{keywords}_{dims}"
     await early_database(engine, catalog, schema, keywords, model)
     async with NeuroMemory(url, model, schema=schema) as mind:
         await mind.add_memory("anna", "plays the cello")

@@ -20,7 +20,8 @@ _ROWS_AT_ONCE = 1_000
 
 def upgrade() -> None:
     attributes = context.config.attributes
-    schema, dims = attributes["schema"], attributes["dims"]
+    dims = attributes["dims"]
+    schema = sa.quoted_name(attributes["schema"], quote=True)  # else Alembic takes a dot in it for two names
     for name in ("idx_emb_bm25", "idx_conv_bm25", "idx_emb_vector", "idx_conv_emb_vector"):
         op.drop_index(name, schema=schema, if_exists=True)
     op.drop_table("crash_witness", schema=schema, if_exists=True)
@@ -56,11 +57,13 @@ def _words(table: str, schema: str, text: sa.ColumnElement[str]) -> None:
 
 
 def _half_vectors(table: str, schema: str, dims: int) -> None:
-    quote = op.get_bind().dialect.identifier_preparer.quote
-    name = f"{quote(schema)}.{quote(table)}"
-    op.execute(f"ALTER TABLE {name} ALTER COLUMN embedding TYPE halfvec({dims}) USING embedding::halfvec({dims})")
+    connection = op.get_bind()
+    name = f"{connection.dialect.identifier_preparer.quote(schema)}.{table}"
+    # As it stands: in an SQLAlchemy text a colon in the schema's name would start a parameter.
+    change = connection.exec_driver_sql
+    change(f"ALTER TABLE {name} ALTER COLUMN embedding TYPE halfvec({dims}) USING embedding::halfvec({dims})")
     if dims <= 2_000:
-        op.execute(f"ALTER TABLE {name} ALTER COLUMN embedding SET STORAGE MAIN")
+        change(f"ALTER TABLE {name} ALTER COLUMN embedding SET STORAGE MAIN")
 
 
 def _gin(name: str, table: str, schema: str) -> None:
