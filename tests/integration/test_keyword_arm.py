@@ -304,6 +304,14 @@ async def test_common_words_stay_fast(hoard: Texts) -> None:
     assert await taken(hoard, "a heavy stamp album") < 0.15
 
 
+async def test_a_common_word_favours_no_row(hoard: Texts) -> None:
+    """Only the first of its rows are read; a rarer word of the query finds all of its own, early and late, alike."""
+    scores = await hoard.scores("the stamps on shelf7", "hoarder", limit=1_000)
+    assert len(scores) == 500
+    assert len(set(scores.values())) == 1
+    assert (min(scores), max(scores)) == (100_007, 154_907)
+
+
 async def test_words_are_asked_of_the_index(hoard: Texts) -> None:
     for then in (None, START):
         plan = await plan_of(
