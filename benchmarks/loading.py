@@ -21,6 +21,7 @@ from sqlalchemy import Table
 
 from benchmarks.synthetic import Floats, World
 from memground.clock import Stamp
+from memground.words import keys, words
 from neuromem import NeuroMemory, NewMemory, NewMessage
 from neuromem.models import Tables
 from neuromem.services import background, conversations, search
@@ -145,9 +146,11 @@ def memory_rows(
         row = search._row(user, new, stamp) | {"embedding": vector}
         if place % CHANGED == 0:
             changed = since + (stamp.at - since) / 2
-            first = row | {"content": f"{text} Or so.", "known_to": changed, "closed_origin": stamp.origin}
-            rows.append(first)
-            row = {**new_version(first, copied, stamp), "content": text, "known_from": changed, "event_at": changed}
+            earlier = f"{text} Or so."
+            first = row | {"content": earlier, "words": keys(user, words(earlier)), "known_to": changed}
+            rows.append(first | {"closed_origin": stamp.origin})
+            row = {**new_version(first, copied, stamp), "content": text, "words": row["words"], "known_from": changed}
+            row["event_at"] = changed
         rows.append(row)
     return rows
 
@@ -188,7 +191,7 @@ def session_rows(user: str, session: str, turns: Sequence[NewMessage], vectors: 
 
 
 async def settle(nm: NeuroMemory) -> None:
-    """The state a database reaches when nobody writes: statistics fresh, visibility known, segments merged."""
+    """The state a database reaches when nobody writes: statistics fresh, visibility known."""
     async with connect(nm) as connection:
         for table in nm._db.tables.metadata.sorted_tables:
             await connection.execute(f"vacuum (analyze) {table.fullname}")

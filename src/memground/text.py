@@ -15,19 +15,7 @@ MAX_TEXT = 1_000_000
 _repr = reprlib.Repr(maxstring=80, maxother=80)
 
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-_CJK = re.compile(r"[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f]")
 _SENTENCE = re.compile(r"[^.!?。！？]+[.!?。！？]*")
-# Not "may", "will" or "us": a month, a name and a country.
-_ASKING = frozenset(
-    (  # noqa: SIM905 - reads better than a hundred quoted words
-        "what which who whom whose when where why how do does did done doing is are was were be been being am has have "
-        "had having can could would shall should might must i me my we our you your he him his she her it its they "
-        "them their this that these those there any some about from up out into than then so too very just if of"
-    ).split()
-)
-_ASKING_CJK = re.compile(
-    "为什么|什么时候|什么|怎么样|怎么|哪里|哪儿|哪个|哪些|哪|多少|多久|是不是|有没有|吗|呢|谁|几|请问"
-)
 _WORD = re.compile(r"[^\W_]+", re.UNICODE)
 
 
@@ -61,16 +49,6 @@ def check_text(value: object, name: str, *, limit: int = MAX_TEXT, empty: bool =
     return value
 
 
-def has_cjk(text: str) -> bool:
-    """Whether the text holds Chinese, Japanese or Korean characters, which need segmentation."""
-    return _CJK.search(text) is not None
-
-
-def segment(text: str) -> str:
-    """The text with a space around every CJK character, so that a word-splitting index sees each of them."""
-    return _CJK.sub(r" \g<0> ", text)
-
-
 def fold(text: str) -> str:
     """One form for texts that people would call the same: NFKC, lower case, single spaces."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
@@ -80,20 +58,6 @@ def question_share(text: str) -> float:
     """The share of the text's sentences that ask, 0 to 1."""
     sentences = [sentence for sentence in _SENTENCE.findall(text) if _WORD.search(sentence)]
     return sum(sentence.rstrip().endswith(("?", "？")) for sentence in sentences) / len(sentences) if sentences else 0.0
-
-
-def telling(query: str) -> str:
-    """The query without the words that only make it a question; the whole query where nothing else is left.
-
-    "What does Mara do for work?" is about Mara and work: a turn that says "he does" is no answer.
-    """
-    left = _ASKING_CJK.sub(" ", " ".join(word for word in query.split() if _bare(word) not in _ASKING))
-    return left if _WORD.search(left) else query
-
-
-def _bare(word: str) -> str:
-    """A word as it stands in a list: lower case, without punctuation around it and without 's, 're, 'd or 'll."""
-    return re.sub(r"['’](s|re|d|ll|ve|m)$", "", fold(word).strip(".,;:!?()[]\"'…"))
 
 
 _JSON_DEPTH = 32

@@ -1,7 +1,8 @@
 """The words of a text, as keyword search compares them.
 
-English words are stemmed; Chinese, Japanese and Korean texts, which write no spaces, are read as single characters and
-pairs of neighbours. A text and a question go through the same function, so they meet whatever the language.
+English words are stemmed; scripts that write no spaces between words (Chinese, Japanese, Thai …), and Korean, whose
+words carry their particles, are read as single characters and pairs of neighbours. A text and a question go through the
+same function, so they meet whatever the language.
 """
 
 import hashlib
@@ -13,14 +14,20 @@ from typing import Any, cast
 
 import Stemmer
 
-_CJK = r"\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0002fa1f"
-# A run of CJK characters, or words held together by what does not end one: 3.14, TP-1364, ann@example.org, well-known.
-_RUN = re.compile(rf"([{_CJK}]+)|[^\W_{_CJK}]+(?:[-._/@:+,&][^\W_{_CJK}]+)*")
-_PART = re.compile(r"[^\W_]+")
-_CLITIC = re.compile(r"(?:n['’]t|['’](?:s|re|d|ll|ve|m))\b")
-_ACCENT = re.compile(r"[\u0300-\u036f]")
-_JOINED_PARTS = 4
-"""Longer compounds are paths and addresses, which nobody writes as one word."""
+_UNSPACED = (
+    r"\u3005-\u3007\u3040-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+    r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
+)
+_JOINING = r"\-._/@:+,&'"
+"""Characters that, between letters or digits, do not end a word: 3.14, TP-1364, ann@example.org, well-known."""
+
+_RUN = re.compile(rf"([{_UNSPACED}]+)|[^ {_JOINING}{_UNSPACED}]+(?:[{_JOINING}][^ {_JOINING}{_UNSPACED}]+)*")
+_PIECE = re.compile(rf"[^{_JOINING}]+")
+_PART = re.compile(r"[0-9]+|[^0-9]+")
+_NEGATED = re.compile(r"\b[a-z]+n't\b")
+_CLITIC = re.compile(r"\b'(?:s|re|d|ll|ve|m)\b")
+_MAX_JOINED = 4
+"""Longer compounds are paths, addresses and codes, which nobody writes in another way."""
 
 # What says nothing about what a text is about, in statements and in questions. Not "may", "will" or "us": a month, a
 # name and a country.
@@ -30,7 +37,9 @@ _EMPTY = frozenset(
         "what which who whom whose when where why how do does did done doing is are was were be been being am has have "
         "had having can could would shall should might must i me my we our you your he him his she her it its they "
         "them their this that these those there any some about such own same both each few more most other only again "
-        "here once because until while during before after above below between through"
+        "here once because until while during before after above below between through mine ours yours hers theirs "
+        "myself yourself himself herself itself ourselves yourselves themselves much many cannot dont didnt doesnt "
+        "isnt im ive"
     ).split()
 )
 _ASKING_CJK = re.compile(
@@ -43,21 +52,23 @@ def words(text: str) -> list[str]:
     """The words of a text in its order, repeated as there; empty for a text without a letter or digit.
 
     Words that only hold a sentence together are left out, unless the text has no others. A compound gives its parts and
-    the whole: "TP-1364" is found by "1364" and by "TP1364".
+    the whole: "TP-1364" is found by "1364" and by "TP1364", and the other way about.
     """
     telling: list[str] = []
     empty: list[str] = []
     for run in _RUN.finditer(_folded(text)):
         if run[1]:
-            characters = run[1]
-            telling += characters
-            telling += map("".join, pairwise(characters))
+            telling += run[1]
+            telling += map("".join, pairwise(run[1]))
             continue
-        parts = _PART.findall(run[0])
-        for part in parts:
-            (empty if part in _EMPTY else telling).append(_stem(part))
-        if 1 < len(parts) <= _JOINED_PARTS:
-            telling.append("".join(parts))
+        pieces = _PIECE.findall(run[0])
+        for piece in pieces:
+            (empty if piece in _EMPTY else telling).append(_stem(piece))
+            if not piece.isalpha() and len(pieces) <= _MAX_JOINED:
+                parts = _PART.findall(piece)
+                telling += map(_stem, parts) if 1 < len(parts) <= _MAX_JOINED else ()
+        if 1 < len(pieces) <= _MAX_JOINED and not _EMPTY.issuperset(pieces):
+            telling.append(_stem("".join(pieces)))
     return telling or empty
 
 
@@ -73,16 +84,56 @@ def keys(owner: str, terms: Iterable[str]) -> list[int]:
     what the owner's own rows cost, and what others wrote changes no score.
     """
     prefix = hashlib.blake2b(owner.encode() + b"\x00", digest_size=8)
-    found: list[int] = []
-    for term in terms:
-        state = prefix.copy()
-        state.update(term.encode())
-        found.append(int.from_bytes(state.digest(), signed=True))
-    return found
+    numbers: dict[str, int] = {}
+    for term in (terms := list(terms)):
+        if term not in numbers:
+            state = prefix.copy()
+            state.update(term.encode())
+            numbers[term] = int.from_bytes(state.digest(), signed=True)
+    return [numbers[term] for term in terms]
 
 
 def _folded(text: str) -> str:
-    """Lower case, compatible forms made one, accents and clitics ('s, n't) gone."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFKD", text)))
-    return _CLITIC.sub("", text.casefold())
+    """One form for what people would call the same: lower case, without accents and clitics ('s), words and spaces."""
+    plain = text.isascii()
+    text = (text if plain else unicodedata.normalize("NFKD", text)).casefold().translate(_MEANING)
+    if "'" in text:
+        text = _CLITIC.sub("", _NEGATED.sub("not", text))
+    return text if plain else unicodedata.normalize("NFC", text)
+
+
+class _Meaning(dict[int, str]):
+    """What a character is to a word, found when it is first met: part of it, a space, or nothing."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = meaning = _meaning(chr(code))
+        return meaning
+
+
+def _meaning(character: str) -> str:
+    category = unicodedata.category(character)
+    if category == "Nd":
+        return str(unicodedata.decimal(character))
+    if category[0] in "LN":
+        return character
+    if category in ("Mc", "Mn"):
+        # Vowels of Indian and south-east Asian scripts are marks without a class, or with one of their own. Accents,
+        # and the points that Arabic and Hebrew seldom write, have others.
+        own = unicodedata.combining(character)
+        return character if own in (0, 7, 8, 9) or 84 <= own <= 132 else ""
+    return "" if category in ("Me", "Cf") else " "
+
+
+_MEANING = _Meaning(
+    {
+        **{ord(character): character for character in "-._/@:+,&'"},
+        **dict.fromkeys(map(ord, "‘’ʼ"), "'"),
+        0x2010: "-",  # the hyphen that is no minus
+        0x200B: " ",  # zero width space: where Khmer and Thai may break a line
+        0x0640: "",  # stretches Arabic words
+        0x034F: "",  # joins marks
+        **dict.fromkeys([*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)], ""),  # choose how the last one looks
+        # Letters with a stroke, and joined ones, that Unicode does not take apart.
+        **str.maketrans({"ł": "l", "ø": "o", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}),
+    }
+)

@@ -4,7 +4,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from sqlalchemy import Table, select
 
 from conftest import OpenMind
 from memground.clock import ManualClock, Stamp
+from memground.words import keys, words
 from neuromem import NeuroMemory, NewMessage
 from neuromem.types import DEFAULT_ORIGIN
 
@@ -97,15 +98,25 @@ async def test_what_is_copied_is_what_the_calls_would_have_written(open_mind: Op
 
 
 async def stored(mind: NeuroMemory, table: Table, user: str) -> Sequence[dict[str, Any]]:
-    """A user's rows without what must differ: ids, the user, and the vectors, which only one of them chose."""
+    """A user's rows without what must differ: ids, the user, and the vectors, which only one of them chose.
+
+    The numbers of words, which differ between users, as the words.
+    """
     async with mind._db.read() as session:
         found = (await session.execute(select(table).where(table.c.user_id == user))).mappings()
         plain = [
             {name: value for name, value in row.items() if not name.endswith("id") and name != "embedding"}
-            | {"session": row.get("session_id"), "external": row.get("external_id")}
+            | {"session": row.get("session_id"), "external": row.get("external_id"), "words": named(row)}
             for row in found
         ]
     return sorted(plain, key=repr)
+
+
+def named(row: Mapping[str, Any]) -> list[str]:
+    """The words a row is found by."""
+    said = words(f"{row.get('speaker', '')} {row.get('content', '')}")
+    meaning = dict(zip(keys(row["user_id"], said), said, strict=True))
+    return [meaning[number] for number in row.get("words", ())]
 
 
 def test_synthetic_texts_have_neighbours_that_mean_something() -> None:

@@ -29,7 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memground.errors import InvalidInputError
 from memground.filters import (
@@ -48,6 +48,7 @@ from memground.filters import (
 )
 from memground.filters.values import join_path
 from memground.postgres.filter_sql import FilterColumn, compile_sql
+from support.toys import toy_tables
 
 table = Table(
     "filtered",
@@ -180,12 +181,9 @@ def typed_filters() -> st.SearchStrategy[Filter]:
 
 @pytest.fixture(scope="module")
 async def connection(pg_url: str) -> AsyncIterator[AsyncConnection]:
-    engine: AsyncEngine = create_async_engine(pg_url)
-    async with engine.connect() as connection:
-        await connection.run_sync(table.metadata.create_all)
+    async with toy_tables(pg_url, table.metadata) as engine, engine.connect() as connection:
         yield connection
         await connection.rollback()
-    await engine.dispose()
 
 
 async def verdicts(connection: AsyncConnection, documents: list[dict[str, Any]], filters: list[Filter]) -> list[Any]:

@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import MetaData, func, select, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease, NewJob, QueueStatus, jobs_table
+from support.toys import toy_tables
 
 table = jobs_table(MetaData(), "toy_jobs")
 patient = JobQueue(table, JobPolicy(lease=30, batch=10))
@@ -17,13 +18,8 @@ hasty = JobQueue(table, JobPolicy(lease=0.1, batch=10))
 
 @pytest.fixture(scope="module")
 async def made(pg_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(pg_url, pool_size=10)
-    async with engine.begin() as connection:
-        await connection.run_sync(table.metadata.create_all)
-    yield engine
-    async with engine.begin() as connection:
-        await connection.run_sync(table.metadata.drop_all)
-    await engine.dispose()
+    async with toy_tables(pg_url, table.metadata, pool_size=20) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from memground.clock import ManualClock
 from memground.view import View
 from neuromem import Hit, Memory, NeuroMemory, NewMemory, RankingProfile
 from neuromem.db import Database
-from neuromem.queries.memories import MemoryScope
+from neuromem.queries.scope import Scope
 from neuromem.services.search import SearchService
 from support.embeddings import HashEmbedding
 
@@ -61,7 +61,7 @@ class Ground:
         """What the SQL says, and the keyword arm's rows in order."""
         async with self.database.read() as session:
             service = SearchService(session, self.embedding, profile)
-            scope = MemoryScope(user, view or View(now=self.clock.now()))
+            scope = Scope(user, view or View(now=self.clock.now()))
             keyword = await service.keyword_arm(scope, QUERY)
             found = await service.scored_search(scope, vector, keyword, limit=limit)
         return found.hits, [key for key, _ in keyword]
@@ -116,9 +116,11 @@ def recency(memory: Memory, now: datetime = NOW) -> float:
 
 def similarities(ground: Ground, memories: Sequence[Memory], vector: Sequence[float]) -> dict[str, float]:
     """Cosines by record id, best first: what the vector arm must say."""
-    query = np.array(vector) / np.linalg.norm(vector)
-    stored = np.array([ground.embedding._vector(m.content) for m in memories], dtype=np.float32).astype(np.float64)
-    cosines = stored @ query / np.linalg.norm(stored, axis=1)
+    stored, query = (
+        np.array(numbers, dtype=np.float16).astype(np.float64)  # as the database keeps them
+        for numbers in ([ground.embedding._vector(m.content) for m in memories], vector)
+    )
+    cosines = stored @ query / np.linalg.norm(stored, axis=1) / np.linalg.norm(query)
     scored = {m.record_id: float(cosine) for m, cosine in zip(memories, cosines, strict=True)}
     return dict(sorted(scored.items(), key=lambda item: -item[1]))
 

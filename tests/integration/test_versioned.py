@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Column, Index, MetaData, String, Table, insert, select
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.clock import Stamp, nanoseconds
 from memground.errors import InvalidInputError
@@ -19,6 +19,7 @@ from memground.postgres import versioned
 from memground.postgres.engine import Query, Row
 from memground.postgres.versioned import Restored, VersionedTable, version_columns, version_indexes
 from memground.view import View
+from support.toys import toy_tables
 
 T0 = datetime(2024, 1, 1, tzinfo=UTC)
 KEY = uuid.UUID(int=1)
@@ -104,13 +105,8 @@ class Toy:
 
 @pytest.fixture(scope="module")
 async def engine(pg_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = create_async_engine(pg_url, pool_size=20)
-    async with engine.begin() as connection:
-        await connection.run_sync(table.metadata.create_all)
-    yield engine
-    async with engine.begin() as connection:
-        await connection.run_sync(table.metadata.drop_all)
-    await engine.dispose()
+    async with toy_tables(pg_url, table.metadata, pool_size=20) as engine:
+        yield engine
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ import pytest
 from sqlalchemy.dialects import postgresql
 
 import neuromem
-from memground.postgres.arms import KeywordEngine
 from neuromem import MemoryType, NeuroMemory, RecallResult
 from neuromem.db import Database
 from neuromem.facades import ConversationsFacade, KVFacade
@@ -35,7 +34,7 @@ TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
         "id": ("UUID", True, None),
         "user_id": ("VARCHAR(255)", True, None),
         "content": ("TEXT", True, None),
-        "embedding": ("VECTOR(1024)", False, None),
+        "embedding": ("halfvec(1024) STORAGE MAIN", False, None),  # VECTOR(1024), in half precision: ADR 10
         "memory_type": ("VARCHAR(50)", True, "general"),
         "metadata_": ("JSONB", True, None),
         "created_at": ("TIMESTAMP WITH TIME ZONE", True, None),
@@ -108,7 +107,7 @@ TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
         "updated_at": ("TIMESTAMP WITH TIME ZONE", False, None),
     },
     # Named in sections 7 and 10, without columns beyond these.
-    "conversation_embeddings": {"embedding": ("VECTOR(1024)", True, None)},
+    "conversation_embeddings": {"embedding": ("halfvec(1024) STORAGE MAIN", True, None)},
     "emotion_profiles": {
         "latest_state": ("TEXT", False, None),
         "valence_avg": ("FLOAT", False, None),
@@ -142,7 +141,7 @@ METHODS: dict[type, str] = {
     EmbeddingProvider: "embed embed_batch",
 }
 
-METADATA = build_tables(1024, "neuromem", KeywordEngine.BM25).metadata
+METADATA = build_tables(1024, "neuromem").metadata
 
 
 def positional(function: Callable[..., Any]) -> list[str]:
@@ -238,7 +237,7 @@ def test_indexes_have_the_seed_s_names() -> None:
     vector = indexes["idx_emb_vector"]
     assert [column.name for column in vector.columns] == ["embedding"]
     options = vector.dialect_options["postgresql"]
-    assert (options["using"], options["ops"]) == ("hnsw", {"embedding": "vector_cosine_ops"})
+    assert (options["using"], options["ops"]) == ("hnsw", {"embedding": "halfvec_cosine_ops"})
     assert [column.name for column in indexes["ix_emb_user"].columns] == ["user_id"]
 
 

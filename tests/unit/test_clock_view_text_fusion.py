@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from memground.clock import ManualClock, Stamp, SystemClock, as_utc, nanoseconds
 from memground.errors import InvalidInputError
 from memground.fusion import RRF_K, rrf
-from memground.text import MAX_TEXT, check_json, check_text, fold, has_cjk, question_share, segment, telling
+from memground.text import MAX_TEXT, check_json, check_text, fold, question_share
 from memground.view import View, contains
 
 noon = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -227,12 +227,6 @@ def test_fold(text: str, expected: str) -> None:
     assert fold(text) == expected
 
 
-def test_segment() -> None:
-    assert segment("在Porto的猫").split() == ["在", "Porto", "的", "猫"]
-    assert segment("plain text") == "plain text"
-    assert [has_cjk(text) for text in ("订单", "한", "か", "𠀀", "Porto é 🙂", "")] == [True] * 4 + [False] * 2
-
-
 # ---------------------------------------------------------------- fusion
 
 
@@ -248,19 +242,6 @@ def test_rrf_literally() -> None:
     assert scores["a"] == pytest.approx(0.03252247488101534, abs=1e-15)
     assert rrf([["a"], ["a"]], k=1) == {"a": 1.0}
     assert rrf([]) == rrf([[], []]) == {}
-
-
-@pytest.mark.parametrize(
-    ("query", "left"),
-    [
-        ("What does Mara do for work?", "Mara for work?"),
-        ("Where's Will going in May?", "Will going in May?"),
-        ("什么时候到杭州？", " 到杭州？"),
-        ("Who is it?", "Who is it?"),
-    ],
-)
-def test_what_only_makes_a_question_is_left_out_of_a_keyword_query(query: str, left: str) -> None:
-    assert telling(query) == left
 
 
 @pytest.mark.parametrize(

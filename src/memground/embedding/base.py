@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from memground.errors import InvalidInputError, ProviderError
 
 MIN_LENGTH, MAX_LENGTH = 1e-3, 6e4
-"""Euclidean lengths a vector may have: the index of large ones is in half precision, which holds at most 65,504."""
+"""Euclidean lengths a vector may have: they are kept in half precision, which holds at most 65,504."""
 
 
 class EmbeddingProvider(ABC):

@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
+    and_,
     bindparam,
     cast,
     func,
@@ -48,7 +49,7 @@ _INLINE = 2_000
 """Dimensions up to which a vector fits into a row: 4 KB of the 8 KB a page has."""
 
 COMMON = 2_000
-"""Rows read for one word. A word that an owner has in more of them tells little, and reading them all takes long."""
+"""Rows read for one word. A word in so many of an owner's rows tells little, and reading them all takes long."""
 
 _K1, _B = 1.2, 0.75
 """BM25: how soon a repeated word stops counting, and how much a text's length counts (the usual values)."""
@@ -199,7 +200,8 @@ class KeywordArm:
     """BM25 over `words`, a column with the words of a text as `memground.words.keys` numbers them for their owner.
 
     Any word of the query may match, rarer ones weigh more. How rare a word is, and how long texts are, is taken from
-    the rows the conditions admit: what others wrote, or what was written later, changes no score.
+    the rows the conditions admit: what others wrote, or what was written later, changes no score. A word in `COMMON`
+    rows or more counts only where every word of the query is that common.
     """
 
     words: Column[Any]
@@ -221,7 +223,8 @@ class KeywordArm:
         `where`: whose rows, in which view; of those it is counted how rare a word is. `further`: other conditions.
         score = Σ idf · tf · (k₁ + 1) / (tf + k₁ · (1 − b + b · length / mean length)) over the words, where
         idf = ln(1 + (N − n + ½) / (n + ½)) and n of N rows have the word (Robertson and Zaragoza 2009). The mean is
-        that of the rows found.
+        that of the rows found, each as often as words of the query are in it. Rows that fail `further` count in N, not
+        in n.
         """
         asked = func.unnest(bindparam("words", type_=ARRAY(BigInteger))).table_valued("word", name="asked")
         asked = asked.render_derived()
@@ -240,12 +243,17 @@ class KeywordArm:
         counted = select(literal(1)).select_from(self.words.table).where(*where).limit(_COUNTED).subquery("counted")
         total = select(func.count()).select_from(counted).scalar_subquery()
         n = func.count()
-        rarity = select(hits.c.word, func.ln(1.0 + (func.greatest(total, n) - n + 0.5) / (n + 0.5)).label("idf"))
+        rarity = select(
+            hits.c.word,
+            func.ln(1.0 + (func.greatest(total, n) - n + 0.5) / (n + 0.5)).label("idf"),
+            # Of a common word's rows only the first were read: to count it would favour these over all that came later.
+            or_(n < COMMON, func.min(n).over() >= COMMON).label("counts"),
+        )
         idf = rarity.group_by(hits.c.word).subquery("rarity")
         mean = select(cast(func.avg(hits.c.length), Float)).scalar_subquery()
         norm = _K1 * (1.0 - _B + _B * hits.c.length / mean)
         score = cast(func.sum(idf.c.idf * hits.c.tf * (_K1 + 1.0) / (hits.c.tf + norm)), Float).label("score")
-        ranked = select(hits.c.id, score).join(idf, idf.c.word == hits.c.word).group_by(hits.c.id)
+        ranked = select(hits.c.id, score).join(idf, and_(idf.c.word == hits.c.word, idf.c.counts)).group_by(hits.c.id)
         return ranked.order_by(score.desc(), hits.c.id).limit(limit)
 
 

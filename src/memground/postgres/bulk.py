@@ -40,5 +40,4 @@ def _written(column: Column[Any], value: Any) -> Any:
 
 
 def _read(column: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    kind: Any = column.type
-    return sql_cast(given, kind) if isinstance(kind, ARRAY) else given
+    return sql_cast(given, column.type) if isinstance(column.type, ARRAY) else given  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]

@@ -104,7 +104,7 @@ def _upgrade(connection: Connection, migrations: Migrations, schema: str, attrib
     config.set_main_option("script_location", str(migrations.location))
     config.attributes.update(attributes, connection=connection, schema=schema)
     try:
-        command.upgrade(config, "head")
+        command.upgrade(config, migrations.head)
     except CommandError as error:
         raise ConfigurationError(
             f"schema {schema!r} was made by a newer version of this program ({error}); upgrade the package"

@@ -29,7 +29,6 @@ def embeddings(metadata: MetaData, dims: int, generation: int) -> tuple[Versione
         Column("user_id", String(255), nullable=False),
         Column("content", Text, nullable=False),
         Column(vector, HalfVector(dims)),
-        Column("words", ARRAY(BigInteger), nullable=False),
         Column("memory_type", String(50), nullable=False, server_default="general"),
         Column("metadata_", JSONB, nullable=False),
         Column("importance", SmallInteger, nullable=False),
@@ -37,6 +36,7 @@ def embeddings(metadata: MetaData, dims: int, generation: int) -> tuple[Versione
         Column("valid_to", time),
         Column("event_at", time, nullable=False),
         updated_at(),
+        Column("words", ARRAY(BigInteger), nullable=False),
     )
     version_indexes("emb", table, "memory_id")
     Index("ix_emb_user", table.c.user_id)
