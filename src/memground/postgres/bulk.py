@@ -1,38 +1,44 @@
-"""Many rows in one statement."""
+"""Many rows in one statement, whose text does not depend on how many."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Table, TableValuedAlias, Text, bindparam, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
+from memground.postgres.engine import Row
 
-def insert_rows(table: Table, rows: Sequence[Mapping[str, Any]], **computed: Any) -> Insert:
-    """An insert of rows that have the same columns; `computed` are further columns, as expressions for every row.
 
-    One statement, in the order given, whose text does not grow with the rows. Columns that are arrays hold numbers.
+@lru_cache(maxsize=64)
+def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ()) -> Insert:
+    """An insert of rows that have `columns`, in the order given; `now` are columns that get the server's clock.
+
+    Run it with `lists(…)` of the rows. Built once, because building takes longer than running. Columns that are arrays
+    hold numbers.
     """
-    columns = [table.c[name] for name in rows[0]]
-    given = unnest({_flat(column): [_written(column, row[column.name]) for row in rows] for column in columns}, "given")
-    chosen = select(*(_read(column, given.c[column.name]) for column in columns), *computed.values())
-    return insert(table).from_select([*(column.name for column in columns), *computed], chosen)
+    given = unnest([_flat(table.c[name]) for name in columns], "given")
+    chosen = select(*(_read(table.c[name], given.c[name]) for name in columns), *(func.clock_timestamp() for _ in now))
+    return insert(table).from_select([*columns, *now], chosen)
 
 
-def unnest(values: Mapping[Column[Any], Sequence[Any]], name: str) -> TableValuedAlias:
-    """Lists of equal length as a table, each list under the name and with the type of its column."""
-    lists = (
-        bindparam(f"{name}_{column.name}", list(items), type_=ARRAY(column.type), unique=True)
-        for column, items in values.items()
-    )
-    return func.unnest(*lists).table_valued(*values, name=name).render_derived()
+def lists(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
+    """The values of an `insertion`."""
+    return {f"given_{name}": [_written(table.c[name], row[name]) for row in rows] for name in columns}
+
+
+def unnest(columns: Sequence[Column[Any]], name: str) -> TableValuedAlias:
+    """Lists of equal length as a table: for each column a list :<name>_<column>, with its name and type."""
+    bound = (bindparam(f"{name}_{column.name}", type_=ARRAY(column.type)) for column in columns)
+    return func.unnest(*bound).table_valued(*columns, name=name).render_derived()
 
 
 # PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text.
 
 
 def _flat(column: Column[Any]) -> Column[Any]:
-    return Column(column.name, Text) if isinstance(column.type, ARRAY) else column
+    return Column(column.name, Text) if isinstance(column.type, ARRAY) else Column(column.name, column.type)
 
 
 def _written(column: Column[Any], value: Any) -> Any:

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
@@ -38,10 +39,10 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert
 
 from memground.errors import InvalidInputError
-from memground.postgres.bulk import insert_rows
+from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Executor
 
 _ERROR_LENGTH = 2_000
@@ -141,6 +142,15 @@ def jobs_table(metadata: MetaData, name: str = "jobs") -> Table:
     return table
 
 
+_GIVEN = ("kind", "ref", "owner", "payload", "attempts")
+
+
+@lru_cache
+def _enqueue(table: Table) -> Insert:
+    new = insertion(table, _GIVEN, now=("run_after", "created_at"))
+    return new.on_conflict_do_nothing(index_elements=["kind", "ref"])
+
+
 class JobQueue:
     """The queue over one jobs table. Every method runs in the caller's transaction."""
 
@@ -152,12 +162,10 @@ class JobQueue:
         """Records jobs; one that is already there (same kind and ref) stays as it is."""
         if not jobs:
             return
-        now = func.clock_timestamp()
         rows = [
             {"kind": j.kind, "ref": j.ref, "owner": j.owner, "payload": dict(j.payload), "attempts": 0} for j in jobs
         ]
-        statement = insert_rows(self.table, rows, run_after=now, created_at=now)
-        await connection.execute(statement.on_conflict_do_nothing(index_elements=["kind", "ref"]))
+        await connection.execute(_enqueue(self.table), lists(self.table, _GIVEN, rows))
 
     async def claim(self, connection: Executor, kinds: Sequence[str]) -> Lease:
         """Takes a lease on up to `policy.batch` jobs that are due, oldest first, of one kind."""

@@ -116,11 +116,6 @@ def known_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> 
     return and_(table.c.known_from <= moment, or_(table.c.known_to.is_(None), table.c.known_to > moment))
 
 
-def valid(table: Table | Any, view: View) -> ColumnElement[bool] | None:
-    """Rows true in the world at the view's `valid_at`, or None where the view does not ask."""
-    return None if view.valid_at is None else valid_at(table, view.valid_at)
-
-
 def valid_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """Rows true in the world at `moment`: valid_from ≤ moment < valid_to, no value being open."""
     return and_(
@@ -278,8 +273,11 @@ def ends(vt: VersionedTable, where: ColumnElement[bool], keys: Sequence[uuid.UUI
 
 async def lock_name(connection: Executor, name: str, *, shared: bool = False) -> None:
     """Holds a name until the transaction ends, alone or with all who share it: for what has no row to lock."""
-    lock = func.pg_advisory_xact_lock_shared if shared else func.pg_advisory_xact_lock
-    await connection.execute(select(lock(literal(advisory_key(name), BigInteger))))
+    await connection.execute(_LOCK_SHARED if shared else _LOCK, {"key": advisory_key(name)})
+
+
+_KEY = bindparam("key", type_=BigInteger)
+_LOCK, _LOCK_SHARED = select(func.pg_advisory_xact_lock(_KEY)), select(func.pg_advisory_xact_lock_shared(_KEY))
 
 
 async def close_rows(

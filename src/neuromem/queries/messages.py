@@ -2,10 +2,12 @@
 
 import uuid
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import (
     UUID,
+    Column,
     ColumnElement,
     Float,
     FromClause,
@@ -26,9 +28,10 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.sql.dml import ReturningInsert
 
 from memground.postgres import arms
-from memground.postgres.bulk import unnest
+from memground.postgres.bulk import insertion, unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import known, known_at, known_now
@@ -189,26 +192,41 @@ def _vector_conditions(tables: Tables, shape: Shape) -> list[ColumnElement[bool]
     return [shape.known(vectors), passing]
 
 
-def by_external_ids(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
-    """The current messages of these (session id, external id)."""
+def by_external_ids(tables: Tables) -> Query:
+    """The user's current messages of these (:wanted_session_id, :wanted_external_id)."""
     table = tables.conversations.table
-    return _named(tables, user_id, names, select(table)).where(known_now(table))
+    return _named(table, select(*columns(tables))).where(known_now(table))
 
 
-def left(tables: Tables, user_id: str, names: Sequence[tuple[str, str]]) -> Query:
-    """(session_id, external_id, left): when messages that were known once were known last."""
+def left(tables: Tables) -> Query:
+    """(session_id, external_id, left): when messages of these names that were known once were known last."""
     table = tables.conversations.table
     last = select(table.c.session_id, table.c.external_id, func.max(table.c.known_to).label("left"))
-    statement = _named(tables, user_id, names, last).where(~known_now(table))
-    return statement.group_by(table.c.session_id, table.c.external_id)
+    return _named(table, last).where(~known_now(table)).group_by(table.c.session_id, table.c.external_id)
 
 
-def _named(tables: Tables, user_id: str, names: Sequence[tuple[str, str]], statement: Query) -> Query:
-    table = tables.conversations.table
-    sessions, external_ids = zip(*names, strict=True)
-    wanted = unnest({table.c.session_id: sessions, table.c.external_id: external_ids}, "wanted")
+def _named(table: Table, statement: Query) -> Query:
+    wanted = unnest([Column("session_id", String), Column("external_id", String)], "wanted")
     same = and_(table.c.session_id == wanted.c.session_id, table.c.external_id == wanted.c.external_id)
-    return statement.select_from(wanted.join(table, same)).where(table.c.user_id == user_id)
+    return statement.select_from(wanted.join(table, same)).where(owned(table))
+
+
+SESSION_COLUMNS = ("id", "user_id", "session_id", "message_count", "last_message_at", "created_at", "updated_at")
+
+
+@lru_cache
+def advance(tables: Tables) -> ReturningInsert[Any, Any]:
+    """Locks sessions (made if new), counts messages in; (session_id, message_count)."""
+    table = tables.conversation_sessions
+    new = insertion(table, SESSION_COLUMNS)
+    return new.on_conflict_do_update(
+        index_elements=["user_id", "session_id"],
+        set_={
+            "message_count": table.c.message_count + new.excluded.message_count,
+            "last_message_at": func.greatest(table.c.last_message_at, new.excluded.last_message_at),
+            "updated_at": new.excluded.updated_at,
+        },
+    ).returning(table.c.session_id, table.c.message_count)
 
 
 def in_session(

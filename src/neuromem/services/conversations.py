@@ -10,7 +10,7 @@ from sqlalchemy import func, update
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
-from memground.postgres.bulk import insert_rows
+from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Row
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import new_row
@@ -162,12 +162,11 @@ class ConversationService:
         A draft of what was known once and taken back is known from then on only, or a moment before would see it twice.
         """
         await self._advance(user_id, drafts, stamp, count=False)
-        statement = queries.by_external_ids(self._tables, user_id, named)
-        found = (await self._session.execute(statement)).mappings()
+        found = (await self._session.execute(queries.by_external_ids(self._tables), _wanted(user_id, named))).mappings()
         known: dict[_Name, Row] = {_name(row): row for row in found}
         if missing := [name for name in named if name not in known]:
-            statement = queries.left(self._tables, user_id, missing)
-            left = {_name(row): row["left"] for row in (await self._session.execute(statement)).mappings()}
+            gone = await self._session.execute(queries.left(self._tables), _wanted(user_id, missing))
+            left = {_name(row): row["left"] for row in gone.mappings()}
             for draft in drafts:
                 draft["known_from"] = max(draft["known_from"], left.get(_name(draft), draft["known_from"]))
         return known
@@ -176,7 +175,6 @@ class ConversationService:
         self, user_id: str, drafts: Sequence[dict[str, Any]], stamp: Stamp, *, count: bool = True
     ) -> dict[str, int]:
         """Locks sessions (made if new), counts the messages in and returns each session's last place."""
-        table = self._tables.conversation_sessions
         said: dict[str, list[datetime]] = {}
         for draft in drafts:
             said.setdefault(draft["session_id"], []).append(draft["event_at"])
@@ -192,22 +190,16 @@ class ConversationService:
             }
             for session_id, times in said.items()
         ]
-        insertion = insert_rows(table, new)
-        statement = insertion.on_conflict_do_update(
-            index_elements=["user_id", "session_id"],
-            set_={
-                "message_count": table.c.message_count + insertion.excluded.message_count,
-                "last_message_at": func.greatest(table.c.last_message_at, insertion.excluded.last_message_at),
-                "updated_at": insertion.excluded.updated_at,
-            },
-        ).returning(table.c.session_id, table.c.message_count)
-        return {row.session_id: row.message_count for row in await self._session.execute(statement)}
+        table = self._tables.conversation_sessions
+        found = await self._session.execute(queries.advance(self._tables), lists(table, queries.SESSION_COLUMNS, new))
+        return {row.session_id: row.message_count for row in found}
 
     async def _store(self, drafts: list[dict[str, Any]]) -> None:
-        queue = JobQueue(self._tables.jobs)
+        queue, table = JobQueue(self._tables.jobs), self._tables.conversations.table
+        columns = tuple(drafts[0])
         for start in range(0, len(drafts), _ROWS_AT_ONCE):
             part = drafts[start : start + _ROWS_AT_ONCE]
-            await self._session.execute(insert_rows(self._tables.conversations.table, part))
+            await self._session.execute(insertion(table, columns), lists(table, columns, part))
             await queue.enqueue(
                 self._session, [NewJob(EMBED_MESSAGE, str(row["message_id"]), row["user_id"]) for row in part]
             )
@@ -215,6 +207,11 @@ class ConversationService:
 
 def _name(row: Row) -> _Name:
     return row["session_id"], row["external_id"]
+
+
+def _wanted(user_id: str, names: Sequence[_Name]) -> dict[str, Any]:
+    sessions, external_ids = zip(*names, strict=True)
+    return {"user_id": user_id, "wanted_session_id": sessions, "wanted_external_id": external_ids}
 
 
 def _draft(user_id: str, message: NewMessage, stamp: Stamp) -> dict[str, Any]:
