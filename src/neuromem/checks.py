@@ -81,7 +81,7 @@ def identifier(value: object, what: str) -> uuid.UUID:
 
 def id_range(prefix: object, what: str) -> tuple[uuid.UUID, uuid.UUID]:
     """The first and the last id that begin with four or more characters of one."""
-    digits = prefix.replace("-", "").lower() if isinstance(prefix, str) else ""
+    digits = name(prefix, what).replace("-", "").lower()
     if not _ID_PREFIX.fullmatch(digits):
         raise InvalidInputError(f"{what}={show(prefix)} is no id; pass one, or at least its first four characters")
     return uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))

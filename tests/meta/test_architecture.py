@@ -177,3 +177,13 @@ def test_importing_is_light(package: str) -> None:
     program = f"import sys, {package}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert (result.stdout, result.stderr) == ("\n", "")
+
+
+def test_every_public_name_is_there() -> None:
+    """They are imported when they are asked for, so a misspelt one would be noticed late."""
+    import neuromem
+
+    assert [name for name in neuromem.__all__ if not hasattr(neuromem, name)] == []
+    assert set(neuromem.__all__) <= set(dir(neuromem))
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = neuromem.nonsense
