@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, with pgvector and pg_search: no server to install, no docker, no port.
+"""A PostgreSQL of our own, with pgvector: no server to install, no docker, no port.
 
 The first user starts it, later ones (of any process, event loop or thread) find it, the last one stops it. It listens
 on a socket in a folder that only its owner can enter; a killed user leaves it running for the next.
