@@ -133,6 +133,6 @@ def _numbers(value: Any) -> list[float] | None:
     if isinstance(value, str | bytes):  # float() reads the digits of a text
         return None
     try:
-        return [float(x) for x in value]
+        return list(map(float, value))
     except (TypeError, ValueError, OverflowError):
         return None

@@ -1,22 +1,25 @@
 """The opened database: engine, tables, transactions."""
 
+import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Self
 
+import asyncpg
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncTransaction
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import check_url, make_engine, redact, reporting
+from memground.postgres.engine import Query, check_url, make_engine, redact, reporting, sqlstate
+from memground.postgres.prepared import Record, prepared
 from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.versioned import lock_name
 from memground.text import check_text
@@ -33,6 +36,27 @@ MAX_DIMS = 16_000
 MAX_POOL = 1_000
 _UNDEFINED_COLUMN = "42703"
 EMBEDDED_SCHEME = "embedded://"
+_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
+"""Planning recall's statements anew would take half as long as running them; they are written for one plan each."""
+
+
+class Hints:
+    """What was found out and holds for a while. It may change what a read costs, never what it answers."""
+
+    _SECONDS, _MOST = 60.0, 10_000
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[float, Any]] = {}
+
+    def get(self, key: Hashable) -> Any:
+        """What was noted in the last minute, or None."""
+        until, value = self._known.get(key, (0.0, None))
+        return value if until > asyncio.get_running_loop().time() else None
+
+    def note(self, key: Hashable, value: Any) -> None:
+        if len(self._known) >= self._MOST:
+            self._known.clear()
+        self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
 
 
 class Session:
@@ -41,32 +65,32 @@ class Session:
     Services are given a session first; several share one to act in one transaction.
     """
 
-    def __init__(self, engine: AsyncEngine, url: str, tables: Tables, clock: Clock) -> None:
+    def __init__(
+        self, engine: AsyncEngine, url: str, tables: Tables, clock: Clock, hints: Hints, *, begin: str
+    ) -> None:
         self.tables = tables
         self.clock = clock
+        self.hints = hints
         self._engine = engine
         self._url = url
+        self._begin = begin
         self._connection: AsyncConnection | None = None
-        self._transaction: AsyncTransaction | None = None
+        self._driver: Any = None
+        self._open = False
 
     async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
         """Runs one statement in the transaction.
 
         Raises UnavailableError when the server is gone, ModelMismatchError when another program has changed the model.
         """
-        async with reporting(self._url):
-            if self._connection is None:
-                self._connection = await self._engine.connect()
-                self._transaction = await self._connection.begin()
-            try:
-                return await self._connection.execute(statement, parameters)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _UNDEFINED_COLUMN:
-                    raise ModelMismatchError(
-                        f"the embedding model of schema {self.tables.schema!r} was changed while this program had it "
-                        f"open ({error.orig}); open it again, with the new model"
-                    ) from error
-                raise
+        async with self._reporting():
+            return await (await self._connected()).execute(statement, parameters)
+
+    async def fetch(self, statement: Query, values: Mapping[str, Any]) -> list[Record]:
+        """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
+        async with self._reporting():
+            await self._connected()
+            return await prepared(statement).fetch(self._driver, values)
 
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         return (await self.execute(statement, parameters)).scalar()
@@ -84,15 +108,48 @@ class Session:
         return Stamp(self.clock.now(), check_text(origin, "origin", limit=255))
 
     async def commit(self) -> None:
-        if self._transaction is not None:
+        if self._open:
             async with reporting(self._url):
-                await self._transaction.commit()
+                await self._driver.execute("COMMIT")
+            self._open = False
 
     async def close(self) -> None:
         """Rolls back what was not committed and gives the connection back."""
         connection, self._connection = self._connection, None
-        if connection is not None:
+        if connection is None:
+            return
+        try:
+            if self._open:
+                await self._driver.execute("ROLLBACK")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            await connection.invalidate()  # it is of no use to anybody
+        finally:
             await connection.close()
+
+    async def _connected(self) -> AsyncConnection:
+        """The connection, with the transaction begun."""
+        if self._connection is None:
+            self._connection = await self._engine.connect()
+            self._driver = (await self._connection.get_raw_connection()).driver_connection
+        if not self._open:
+            # By hand, on a connection that SQLAlchemy leaves to itself, so that both ways of running statements are in
+            # the one transaction.
+            await self._driver.execute(self._begin)
+            self._open = True
+        return self._connection
+
+    @asynccontextmanager
+    async def _reporting(self) -> AsyncGenerator[None]:
+        async with reporting(self._url):
+            try:
+                yield
+            except (DBAPIError, asyncpg.PostgresError) as error:
+                if sqlstate(error) == _UNDEFINED_COLUMN:
+                    raise ModelMismatchError(
+                        f"the embedding model of schema {self.tables.schema!r} was changed while this program had it "
+                        f"open ({getattr(error, 'orig', error)}); open it again, with the new model"
+                    ) from error
+                raise
 
 
 class Database:
@@ -122,7 +179,8 @@ class Database:
         self._folder: Path | None = None
         self._server: EmbeddedPostgres | None = None
         self._engine: AsyncEngine | None = None
-        self._reader: AsyncEngine | None = None
+        self._plain: AsyncEngine | None = None
+        self._hints = Hints()
         self._tables: Tables | None = None
         self._as_recorded = False
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
@@ -154,14 +212,14 @@ class Database:
             self._url_in_use = url
             async with reporting(url):
                 self._tables = await self._prepare(engine)
-            self._reader = engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+            self._plain = engine.execution_options(isolation_level="AUTOCOMMIT")
         except BaseException:
             await self.close()
             raise
 
     async def close(self) -> None:
         """Gives the connections back; the embedded server stops when nobody else uses it."""
-        engine, self._engine, self._reader, self._tables = self._engine, None, None, None
+        engine, self._engine, self._plain, self._tables = self._engine, None, None, None
         if engine is not None:
             await engine.dispose()
         server, self._server = self._server, None
@@ -184,14 +242,14 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
-        async with self._using(self._opened(self._engine)) as session:
+        async with self._using("BEGIN") as session:
             yield session
             await session.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
-        async with self._using(self._opened(self._reader)) as session:
+        async with self._using(_READ) as session:
             yield session
 
     async def __aenter__(self) -> Self:
@@ -202,8 +260,10 @@ class Database:
         await self.close()
 
     @asynccontextmanager
-    async def _using(self, engine: AsyncEngine) -> AsyncGenerator[Session]:
-        session = Session(engine, self._url_in_use, self.tables, self.clock)
+    async def _using(self, begin: str) -> AsyncGenerator[Session]:
+        session = Session(
+            self._opened(self._plain), self._url_in_use, self.tables, self.clock, self._hints, begin=begin
+        )
         try:
             yield session
         finally:

@@ -323,7 +323,7 @@ def settings(sockets: Path) -> dict[str, str]:
         "fsync": "on",
         "synchronous_commit": "on",
         "full_page_writes": "on",
-        "shared_buffers": f"{min(ram // 4, 512)}MB",
+        "shared_buffers": f"{min(ram // 4, 4_096)}MB",
         "effective_cache_size": f"{ram // 2}MB",
         "work_mem": "16MB",
         "maintenance_work_mem": f"{min(ram // 16, 256)}MB",

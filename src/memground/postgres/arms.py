@@ -123,15 +123,20 @@ class VectorArm:
         self, ids: ColumnElement[Any], where: Sequence[ColumnElement[bool]], *, limit: int, exact: bool
     ) -> Query:
         """(id, score) of the `limit` rows nearest to :vector. `exact` compares every row `where` admits."""
-        distance = self.column.op("<=>", return_type=Float())(bindparam("vector", type_=HalfVector(self.dims)))
+        asked: ColumnElement[Any] = bindparam("vector", type_=HalfVector(self.dims))
+        if exact:
+            # A subquery is cast once; by itself it would be cast for every row, because a kept plan cannot fold it.
+            # (The index, however, is only asked for what is no subquery.)
+            asked = select(asked).scalar_subquery()
+        distance = self.column.op("<=>", return_type=Float())(asked)
         rows = select(ids.label("id"), distance.label("distance")).where(self.column.is_not(None), *where)
         if not exact:
-            rows = rows.order_by(distance).limit(_reach(limit))
+            rows = rows.order_by(distance).limit(_whole(_reach(limit)))
         found = rows.subquery("found")
         # Ordered by the score, not by the distance: for that the planner would take the index, also for an exact scan,
         # and believe that an approximate one yields sorted rows. It is also the one number computed per row.
         score = 1.0 - found.c.distance
-        return select(found.c.id, score.label("score")).order_by(score.desc(), found.c.id).limit(limit)
+        return select(found.c.id, score.label("score")).order_by(score.desc(), found.c.id).limit(_whole(limit))
 
 
 def _reach(limit: int) -> int:
@@ -146,6 +151,8 @@ def _reach(limit: int) -> int:
 def approximate_settings(limit: int) -> Query:
     """Statement that widens HNSW for this transaction, so that filters do not starve it (pgvector ≥ 0.8)."""
     return select(
+        # A plan kept for any values believes that an owner has few rows, and would not ask the index.
+        func.set_config("plan_cache_mode", "force_custom_plan", True),
         func.set_config("hnsw.iterative_scan", "relaxed_order", True),
         func.set_config("hnsw.ef_search", str(min(1_000, _reach(limit))), True),
         func.set_config("hnsw.max_scan_tuples", "1000000", True),
@@ -154,7 +161,7 @@ def approximate_settings(limit: int) -> Query:
 
 
 def exact_is_cheaper(column: Column[Any], owner: ColumnElement[str], limit: int) -> Query:
-    """Statement: whether to find the `limit` nearest of an owner's rows by comparing them all (true or false).
+    """Statement: (exact), whether to find the `limit` nearest of an owner's rows by comparing them all.
 
     Comparing n rows costs n. Of a table's N rows an approximate scan passes about reach · N / n until it has collected
     `reach`, each many times as dear, because it jumps about. So it wins above n = √(dearer · reach · N). n is what the
@@ -186,7 +193,8 @@ def exact_is_cheaper(column: Column[Any], owner: ColumnElement[str], limit: int)
     version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
     extension = select(version).select_from(text("pg_catalog.pg_extension"))
     vector = extension.where(literal_column("extname", String) == "vector").scalar_subquery()
-    return select(or_(func.coalesce(share, 0.0) * size <= bound, vector < cast([0, 8], ARRAY(Integer))))
+    exact = or_(func.coalesce(share, 0.0) * size <= bound, vector < cast([0, 8], ARRAY(Integer)))
+    return select(exact.label("exact"))
 
 
 def is_few(table: Table, where: Sequence[ColumnElement[bool]]) -> Query:
@@ -234,13 +242,15 @@ class KeywordArm:
                 func.cardinality(self.words).label("length"),
                 func.cardinality(func.array_positions(self.words, asked.c.word)).label("tf"),
             )
-            .where(self.words.op("@>", is_comparison=True)(array([asked.c.word])), *map(_on_row, where), *further)
-            .limit(COMMON)
+            .where(self.words.op("@>", is_comparison=True)(array([asked.c.word])), *map(on_row, where), *further)
+            .limit(_whole(COMMON))
             .lateral("found")
         )
         hits = select(asked.c.word, *found.c).select_from(asked.join(found, true())).cte()
         hits = hits.prefix_with("MATERIALIZED")
-        counted = select(literal(1)).select_from(self.words.table).where(*where).limit(_COUNTED).subquery("counted")
+        counted = (
+            select(literal(1)).select_from(self.words.table).where(*where).limit(_whole(_COUNTED)).subquery("counted")
+        )
         total = select(func.count()).select_from(counted).scalar_subquery()
         n = func.count()
         rarity = select(
@@ -254,14 +264,19 @@ class KeywordArm:
         norm = _K1 * (1.0 - _B + _B * hits.c.length / mean)
         score = cast(func.sum(idf.c.idf * hits.c.tf * (_K1 + 1.0) / (hits.c.tf + norm)), Float).label("score")
         ranked = select(hits.c.id, score).join(idf, and_(idf.c.word == hits.c.word, idf.c.counts)).group_by(hits.c.id)
-        return ranked.order_by(score.desc(), hits.c.id).limit(limit)
+        return ranked.order_by(score.desc(), hits.c.id).limit(_whole(limit))
 
 
-def _on_row(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+def _whole(number: int) -> ColumnElement[int]:
+    """A number of the program's own, written into the statement, so that a plan kept for any values knows it."""
+    return literal_column(str(int(number)), Integer)
+
+
+def on_row(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """The condition, in a form that keeps the planner from asking an index for it.
 
-    The words are their owner's own, so their index has all but answered who is meant; the planner, which cannot know,
-    would read the list of all rows of the owner for every word.
+    Where another index has all but answered who is meant (words are their owner's own, ids are nobody else's), the
+    planner, which cannot know, would read the list of all rows of the owner beside it.
     """
     return func.coalesce(condition, False)
 

@@ -113,20 +113,31 @@ async def reporting(url: str) -> AsyncGenerator[None]:
         yield
     except (OSError, PoolTimeoutError) as error:
         raise UnavailableError(_unavailable(url, error)) from error
-    except DBAPIError as error:
+    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         if lost_connection(error):
-            raise UnavailableError(_unavailable(url, error.orig or error)) from error
-        if getattr(error.orig, "sqlstate", None) == _DEADLOCK:
+            raise UnavailableError(_unavailable(url, _driver_s(error))) from error
+        if sqlstate(error) == _DEADLOCK:
             raise ConflictError(
                 "this transaction and another waited for each other; this one was rolled back, run it again"
             ) from error
         raise
 
 
-def lost_connection(error: DBAPIError) -> bool:
+def sqlstate(error: Exception) -> str | None:
+    """PostgreSQL's code for what went wrong, None where the server said nothing."""
+    return getattr(_driver_s(error), "sqlstate", None)
+
+
+def _driver_s(error: Exception) -> BaseException:
+    return (error.orig or error) if isinstance(error, DBAPIError) else error
+
+
+def lost_connection(error: Exception) -> bool:
     """Whether the statement failed because the server or the connection went away."""
-    text = str(error.orig)
-    return error.connection_invalidated or any(
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return True
+    text = f"{type(_driver_s(error)).__name__} {_driver_s(error)}"
+    return any(
         sign in text
         for sign in (
             "connection was closed",

@@ -105,35 +105,32 @@ def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
     )
     place = func.row_number().over(order_by=(both.c.worth.desc(), both.c.id))
     listed = (
-        select(table.c.id, table.c.message_id, table.c.session_id, table.c.seq, both.c.similarity, place.label("place"))
+        select(table.c.message_id, both.c.similarity, table.c.seq, *_told(table), place.label("place"))
         .select_from(both.join(table, table.c.message_id == both.c.id))
         .where(shape.known(table))
-        .cte("listed")
-        .prefix_with("MATERIALIZED")
+        .subquery("listed")
     )
-    led = (
+    leads = listed.c.place <= LEADING
+    direct = (
         select(
-            listed.c.id,
             listed.c.message_id,
             listed.c.similarity,
-            case((listed.c.place <= LEADING, _around(table, shape, listed, earlier=True))).label("earlier"),
-            case((listed.c.place <= LEADING, _around(table, shape, listed, earlier=False))).label("later"),
+            case((leads, _around(table, shape, listed, earlier=True))).label("earlier"),
+            case((leads, _around(table, shape, listed, earlier=False))).label("later"),
+            *(listed.c[column.name] for column in _told(table)),
         )
-        .cte("led")
+        .cte("direct")
         .prefix_with("MATERIALIZED")
     )
-    around = select(func.unnest(led.c.earlier + led.c.later).label("message_id")).distinct().subquery("around")
+    around = select(func.unnest(direct.c.earlier + direct.c.later).label("message_id")).distinct().subquery("around")
     nothing = null().cast(ARRAY(UUID))
     beside = (
         select(table.c.message_id, null().cast(Float), nothing, nothing, *_told(table))
         .select_from(around.join(table, table.c.message_id == around.c.message_id))
         .where(shape.known(table), *_passing(tables, shape))
-        .where(~exists().where(led.c.message_id == around.c.message_id))
+        .where(~exists().where(direct.c.message_id == around.c.message_id))
     )
-    direct = select(led.c.message_id, led.c.similarity, led.c.earlier, led.c.later, *_told(table)).select_from(
-        led.join(table, table.c.id == led.c.id)
-    )
-    return select(union_all(direct.where(owned(table)), beside).subquery("pool"))
+    return select(union_all(select(direct), beside).subquery("pool"))
 
 
 def _around(table: Table, shape: Shape, turn: FromClause, *, earlier: bool) -> ColumnElement[Any]:
@@ -154,8 +151,9 @@ def _around(table: Table, shape: Shape, turn: FromClause, *, earlier: bool) -> C
 def _told(table: Table) -> list[ColumnElement[Any]]:
     """What the ranking needs to know of a turn."""
     c = table.c
+    seconds = func.date_part("epoch", c.event_at, type_=Float).label("seconds")
     words = func.array_send(c.words[1:WORDS_READ], type_=LargeBinary).label("words")
-    return [c.session_id, c.question_share, c.speaker, func.date_part("epoch", c.event_at, type_=Float), words]
+    return [c.session_id, c.question_share, c.speaker, seconds, words]
 
 
 def by_ids(tables: Tables, shape: Shape) -> Query:
@@ -167,7 +165,7 @@ def by_ids(tables: Tables, shape: Shape) -> Query:
 def _by_ids(tables: Tables, shape: Shape) -> Query:
     table = tables.conversations.table
     wanted = table.c.message_id == any_(bindparam("ids", type_=ARRAY(UUID)))
-    return select(*columns(tables)).where(shape.known(table), wanted)
+    return select(*columns(tables)).where(arms.on_row(shape.known(table)), wanted)
 
 
 def by_id(tables: Tables, user_id: str, message_id: uuid.UUID, view: View) -> Query:

@@ -73,7 +73,7 @@ class RankingProfile:
     decay_rate: float = 30.0
     ended: float = 0.5
     turns: TurnWeights = field(default_factory=TurnWeights)
-    candidates: int = 200
+    candidates: int = 100
 
     def __post_init__(self) -> None:
         if self.fusion not in ("score", "rrf"):

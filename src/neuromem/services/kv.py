@@ -72,8 +72,8 @@ class KVService:
         """The values of a namespace by key."""
         scope = Scope(scope_id, View(view.now, view.known_at))
         statement = queries.all_in_namespace(self._session.tables, scope.shape)
-        found = await self._session.execute(statement, scope.values(namespace=namespace))
-        return {row.key: row.value for row in found}
+        found = await self._session.fetch(statement, scope.values(namespace=namespace))
+        return {row["key"]: row["value"] for row in found}
 
     async def history(self, namespace: str, scope_id: str, key: str, view: View) -> Entries:
         """All versions the view knows of, newest first."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
 from memground.postgres.arms import read_words
+from memground.postgres.prepared import Record
 from memground.text import fold
 from memground.view import View
 from memground.words import asked, keys
@@ -121,11 +122,14 @@ class RecallService:
 
     async def _exact(self, question: RecallQuestion) -> tuple[bool, bool]:
         """Whether all vectors are compared, of memories and of turns."""
-        scope, turns = question.scope(), question.conversations()
-        statement = recall.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
-        row = (await self._session.execute(statement, scope.values())).one()
-        exact_memories = row.memories or await self._search.few_pass(scope, memories.is_few)
-        exact_turns = row.turns or await self._search.few_pass(turns, queries.is_few)
+        scope, hint = question.scope(), ("exact", question.user_id, self._ranking.candidates)
+        if (cheaper := self._session.hints.get(hint)) is None:
+            statement = recall.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
+            row = (await self._session.fetch(statement, scope.values()))[0]
+            cheaper = row["memories"], row["turns"]
+            self._session.hints.note(hint, cheaper)
+        exact_memories = cheaper[0] or await self._search.few_pass(scope, memories.is_few)
+        exact_turns = cheaper[1] or await self._search.few_pass(question.conversations(), queries.is_few)
         return exact_memories, exact_turns
 
     async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
@@ -136,10 +140,10 @@ class RecallService:
         statement = recall.keyword_arms(
             self._tables, scope.shape, self._ranking.candidates, turns=question.include_conversations
         )
-        rows_found = (await self._session.execute(statement, scope.values(words=words))).all()
+        found = await self._session.fetch(statement, scope.values(words=words))
         return _Found(
-            [(row.id, row.score) for row in rows_found if not row.turn],
-            {row.id: row.score for row in rows_found if row.turn},
+            [(row["id"], row["score"]) for row in found if not row["turn"]],
+            {row["id"]: row["score"] for row in found if row["turn"]},
         )
 
     async def _pool(
@@ -151,7 +155,7 @@ class RecallService:
         scope = question.conversations()
         statement = queries.pool(self._tables, scope.shape, self._ranking.candidates, exact=exact)
         values = scope.values(vector=vector, keyword_ids=list(words), keyword_scores=list(words.values()))
-        return _Pool((await self._session.execute(statement, values)).all(), words)
+        return _Pool(await self._session.fetch(statement, values), words)
 
     async def _search_conversations(
         self, question: RecallQuestion, pool: "_Pool", remembered: ScoredMemories
@@ -180,9 +184,7 @@ class RecallService:
         scope = question.conversations()
         statement = queries.by_ids(self._tables, scope.shape)
         ids = [pool.ids[place] for place in wanted]
-        found = {
-            row["message_id"]: row for row in (await self._session.execute(statement, scope.values(ids=ids))).mappings()
-        }
+        found = {row["message_id"]: row for row in await self._session.fetch(statement, scope.values(ids=ids))}
         hits: list[MessageHit] = []
         for place in sorted(wanted, key=order.index):
             shown = {name: float(values[place]) for name, values in parts.items()}
@@ -203,8 +205,8 @@ class _Found:
 class _Pool:
     """The turns that come into question, as rows of `queries.pool`, and what the keyword arm says of them."""
 
-    def __init__(self, rows: Sequence[Sequence[Any]], words: Mapping[uuid.UUID, float]) -> None:
-        self._columns: Sequence[Sequence[Any]] = list(zip(*rows, strict=True)) or [()] * 9
+    def __init__(self, rows: Sequence[Record], words: Mapping[uuid.UUID, float]) -> None:
+        self._columns: Sequence[Sequence[Any]] = list(zip(*(row.values() for row in rows), strict=True)) or [()] * 9
         self._words = words
         self.ids: Sequence[uuid.UUID] = self._columns[0]
         self.similarity: Sequence[float | None] = self._columns[1]

@@ -172,12 +172,13 @@ class SearchService:
         if not (words := keys(scope.user_id, asked(query))):
             return []
         statement = queries.keyword_arm(self._tables, scope.shape, self._ranking.candidates)
-        return [(row.id, row.score) for row in await self._session.execute(statement, scope.values(words=words))]
+        found = await self._session.fetch(statement, scope.values(words=words))
+        return [(row["id"], row["score"]) for row in found]
 
     async def exact(self, scope: Scope) -> bool:
         """Whether all vectors in the scope are compared."""
         statement = queries.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
-        cheaper = await self._session.scalar(statement, scope.values())
+        cheaper = (await self._session.fetch(statement, scope.values()))[0]["exact"]
         return cheaper or await self.few_pass(scope, queries.is_few)
 
     async def few_pass(self, scope: Scope, is_few: Callable[[Tables, Shape], Query]) -> bool:
@@ -215,7 +216,7 @@ class SearchService:
             limit=limit,
         )
         statement = queries.scored(self._tables, scope.shape, self._ranking, exact=exact)
-        found = (await self._session.execute(statement, values)).mappings().all()
+        found = await self._session.fetch(statement, values)
         hits = [
             Hit(
                 rows.memory(row, scope.view, [Source(*source) for source in row["sources"] or ()]),

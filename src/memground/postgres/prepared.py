@@ -1,0 +1,42 @@
+"""Statements that are run so often that building their text anew each time would cost more than running them."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+from sqlalchemy.dialects.postgresql import asyncpg as dialects
+
+from memground.postgres.engine import Query
+
+type Record = Mapping[str, Any]
+"""A row by column name (and by place, in the order of the columns)."""
+
+_DIALECT = dialects.dialect()
+
+
+class Prepared:
+    """A statement as text, with its parameters in order.
+
+    SQLAlchemy's own execution takes 0.1 to 0.6 ms a statement, which is as long as many of ours run. The text is
+    SQLAlchemy's, and every value is bound; values must be what the driver takes (no types of SQLAlchemy that convert).
+    """
+
+    def __init__(self, statement: Query) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self.sql = str(compiled)
+        self._names: Sequence[str] = compiled.positiontup or ()
+        self._own = compiled.params
+
+    async def fetch(self, connection: "asyncpg.Connection[asyncpg.Record]", values: Mapping[str, Any]) -> list[Record]:
+        """Runs it with `values` by name; those a statement does not name are ignored."""
+        own = self._own
+        arguments = [values[name] if name in values else own[name] for name in self._names]
+        found: list[Any] = await connection.fetch(self.sql, *arguments)
+        return found
+
+
+@lru_cache(maxsize=512)
+def prepared(statement: Query) -> Prepared:
+    """The statement's text, made once."""
+    return Prepared(statement)
