@@ -84,6 +84,8 @@ def score_turns(
     total /= 1.0 + weights.beside + weights.further + weights.session
     parts = {
         "fused": own,
+        "meaning": similarity,
+        "words": matches,
         "speaker": speaker,
         "time": time,
         "beside": beside,
