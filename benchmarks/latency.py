@@ -1,7 +1,8 @@
 """How long recall and search take: `python -m benchmarks.latency [--sizes 10000 100000] [--data FOLDER] [--explain]`.
 
-A size is how many memories the database holds in all; every user also has as many messages. Most users have 1,000
-memories; from 100,000 on some have 5,000 to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded
+A size is how many memories the database holds in all; with `--messages 1` every user has as many turns of conversation
+beside them, and the result is kept under another name. Most users have 1,000 memories; from 100,000 on some have 5,000
+to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded
 in bulk; with `--data FOLDER` they are kept there and loaded once.
 
 Database part: the query's vector is given. End to end: the local model embeds the query. Beside them, in the same run,
@@ -37,7 +38,7 @@ _WRITER = "latency-writer"
 _LIVE = "live"
 
 
-def shape_of(size: int, messages: float = 1.0) -> Shape:
+def shape_of(size: int, messages: float = 0.0) -> Shape:
     """The database of a size: with the big users of the largest entry of BIG that fits."""
     fitting = [big for least, big in BIG.items() if size >= least]
     return Shape(size, per_user=min(1_000, size), big=fitting[-1] if fitting else (), messages=messages)
@@ -184,7 +185,7 @@ def report_peer(figures: dict[str, Any]) -> None:
 def arguments() -> argparse.Namespace:
     parser = measuring.arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 100_000], help="memories in all")
-    parser.add_argument("--messages", type=float, default=1.0, help="messages for each memory")
+    parser.add_argument("--messages", type=float, default=0.0, help="turns of conversation for each memory")
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=5.0, help="least time of each measurement under writes")
     parser.add_argument("--only", nargs="+", help="some of the calls, by name")
@@ -213,7 +214,7 @@ async def main() -> None:
                 sizes[str(size)] = {"shape": asdict(shape)} | await measure(nm, shape, options)
                 if options.database_url is not None:
                     await measuring.drop(nm)
-    save("latency", {"milliseconds": sizes}, options)
+    save("latency-with-turns" if options.messages else "latency", {"milliseconds": sizes}, options)
 
 
 def describe(shape: Shape) -> str:

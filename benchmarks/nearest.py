@@ -53,7 +53,7 @@ async def read(nm: NeuroMemory, table: Table, key: str, user: str) -> Vectors:
             user,
         )
     ends = [_OPEN if row[2] is None else _microseconds(row[2]) for row in rows]
-    vectors = np.stack([row[3].to_numpy() for row in rows]).astype(np.float32)
+    vectors = np.array([row[3].to_numpy() for row in rows], dtype=np.float32).reshape(len(rows), nm._db.dims)
     return Vectors(
         np.array([str(row[0]) for row in rows], dtype=object),
         np.array([_microseconds(row[1]) for row in rows]),

@@ -25,9 +25,11 @@ async def queries(nm: NeuroMemory, users: list[str], count: int) -> list[Query]:
     tables = nm._db.tables
     asked: list[Query] = []
     async with loading.connect(nm) as connection:
+        turns = await connection.fetchval(f"select exists (select from {tables.conversations.table.fullname})")
         for number in range(count):
             user = users[number % len(users)]
-            content, vector = await connection.fetchrow(_stored(tables, memory=number % 2 == 0), user, number)
+            memory = number % 2 == 0 or not turns
+            content, vector = await connection.fetchrow(_stored(tables, memory=memory), user, number)
             point = near(random, vector.to_numpy())
             asked.append(Query(user, question(random, content), point.tolist()))
     return asked

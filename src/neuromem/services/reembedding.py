@@ -23,6 +23,7 @@ from sqlalchemy.schema import CreateIndex
 
 from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import ConfigurationError, ConflictError, UnavailableError
+from memground.postgres.arms import HalfVector
 from memground.postgres.engine import advisory_key, reporting
 from memground.postgres.schema import build_index
 from neuromem import checks
@@ -120,7 +121,7 @@ class Reembedding:
                         "half done; finish it with that model, or give it up: neuromem reembed --abandon"
                     )
                 return
-            column = f"{self._new.vector_column} vector({self._dims})"
+            column = f"{self._new.vector_column} {HalfVector(self._dims).get_col_spec()}"
             for table in _vector_tables(self._new):
                 await connection.execute(text(f"ALTER TABLE {_name(table)} ADD COLUMN {column}"))
             await connection.execute(upsert(self._old.meta).values(key=_PLAN, value=mine))
