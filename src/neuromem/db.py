@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Hashable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +11,7 @@ import asyncpg
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
@@ -120,9 +120,12 @@ class Session:
             return
         try:
             if self._open:
-                await self._driver.execute("ROLLBACK")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
-            await connection.invalidate()  # it is of no use to anybody
+                with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                    await self._driver.execute("ROLLBACK")
+            if not connection.invalidated and (self._driver is None or self._driver.is_closed()):
+                with suppress(SQLAlchemyError, OSError):
+                    await connection.exec_driver_sql("SELECT 1")  # fails, so that the pool hears of it
+                await connection.invalidate()
         finally:
             await connection.close()
 

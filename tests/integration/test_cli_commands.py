@@ -251,9 +251,7 @@ def test_the_doctor_finds_all_well(run: Run, schema: str) -> None:
     run("stats", "--schema", schema)
     found = checks_of(run("doctor", "--schema", schema, "--json"))
     assert set(found.values()) == {"ok"}
-    assert {"model", "PostgreSQL", "round trip", "pgvector", "pg_search", "schema", "vectors", "background"} <= set(
-        found
-    )
+    assert {"model", "PostgreSQL", "round trip", "pgvector", "schema", "vectors", "background"} <= set(found)
     shown = run("doctor", "--schema", schema).out
     assert "0 failed, 0 warnings" in shown
     assert "warn  schema" in run("doctor", "--schema", f"{schema}_absent").out

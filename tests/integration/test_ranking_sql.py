@@ -173,8 +173,8 @@ async def test_the_default_score_is_the_docstrings(ground: Ground, user: str) ->
     assert len(set(words) | set(near)) > 20
     expected = {}
     for key in set(near) | set(words):
-        fused = 0.5 * near.get(key, min(near.values())) / max(near.values())
-        fused += 0.5 * words.get(key, 0.0) / max(words.values())
+        fused = 0.55 * near.get(key, min(near.values())) / max(near.values())
+        fused += 0.45 * words.get(key, 0.0) / max(words.values())
         age, weight = recency(memories[key]), memories[key].importance / 10
         expected[key] = fused * (0.9 + 0.1 * age) * (0.8 + 0.2 * weight)
     assert {hit.memory.record_id: hit.score for hit in hits} == pytest.approx(expected, abs=1e-9)
@@ -287,7 +287,7 @@ async def test_a_vector_that_points_away_scores_nothing_and_not_less(ground: Gro
     away = [-x for x in elsewhere(ground, "coffee in porto", "violin")]
     hits, _ = await ground.scored(user, RankingProfile(), away)
     assert {hit.memory.content: hit.score for hit in hits} == pytest.approx(
-        {"coffee in porto": 0.5 * 0.9, "violin": 0.0}
+        {"coffee in porto": 0.45 * 0.9, "violin": 0.0}
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import pytest
-from sqlalchemy import event, insert, text
+from sqlalchemy import insert, text
 from sqlalchemy.exc import DBAPIError
 
 from memground.postgres.embedded import EmbeddedPostgres
@@ -64,25 +64,26 @@ async def test_the_counters_see_writes(mind: NeuroMemory, world: World, url: str
 
 
 @pytest.mark.parametrize("name", READS)
-async def test_a_read_changes_no_row(mind: NeuroMemory, world: World, url: str, name: str) -> None:
+async def test_a_read_changes_no_row(
+    mind: NeuroMemory, world: World, url: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = READS[name](world)
-    modes: set[tuple[Any, Any]] = set()
+    begun: list[str] = []
+    using = mind._db._using
 
-    def note(connection: Any, *_: Any) -> None:
-        options = connection.get_execution_options()
-        modes.add((options.get("postgresql_readonly"), options.get("isolation_level")))
+    def noted(begin: str) -> Any:
+        begun.append(begin)
+        return using(begin)
 
     before = await counters(mind, url)
-    engine = mind._db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
-        await call(mind, name, arguments)
-        if name not in PRESENT_ONLY:
-            await call(mind.as_of(world.between), name, arguments)
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    monkeypatch.setattr(mind._db, "_using", noted)
+    await call(mind, name, arguments)
+    if name not in PRESENT_ONLY:
+        await call(mind.as_of(world.between), name, arguments)
+    monkeypatch.undo()
     assert await counters(mind, url) == before
-    assert modes == {(True, "REPEATABLE READ")}
+    assert begun
+    assert all("REPEATABLE READ READ ONLY" in begin for begin in begun)
 
 
 async def test_a_read_that_tried_to_write_would_be_refused(mind: NeuroMemory) -> None:

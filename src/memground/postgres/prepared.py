@@ -6,6 +6,7 @@ from typing import Any
 
 import asyncpg
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
+from sqlalchemy.types import TypeEngine
 
 from memground.postgres.engine import Query
 
@@ -26,7 +27,7 @@ class Prepared:
         compiled = statement.compile(dialect=_DIALECT)
         self.sql = str(compiled)
         self._names: Sequence[str] = compiled.positiontup or ()
-        self._own = compiled.params
+        self._own = {name: _for_driver(compiled.binds[name].type, value) for name, value in compiled.params.items()}
 
     async def fetch(self, connection: "asyncpg.Connection[asyncpg.Record]", values: Mapping[str, Any]) -> list[Record]:
         """Runs it with `values` by name; those a statement does not name are ignored."""
@@ -40,3 +41,9 @@ class Prepared:
 def prepared(statement: Query) -> Prepared:
     """The statement's text, made once."""
     return Prepared(statement)
+
+
+def _for_driver(kind: TypeEngine[Any], value: Any) -> Any:
+    """A value that stands in the statement, as the driver takes it."""
+    write = kind.dialect_impl(_DIALECT).bind_processor(_DIALECT)
+    return value if write is None or value is None else write(value)

@@ -167,7 +167,7 @@ def _show(asked: Asked, export: "Export", report: "Report", further: dict[str, A
 
 
 def _in_words(console: "Console", asked: Asked, report: "Report", further: dict[str, Any], undo: str) -> None:
-    from rich.markup import escape
+    from rich.text import Text
 
     from neuromem.cli.render import counted, one_line
 
@@ -177,7 +177,8 @@ def _in_words(console: "Console", asked: Asked, report: "Report", further: dict[
     found += [counted(report.memories, f"{new}memory", f"{new}memories")] if report.memories else []
     what = " and ".join(found) or "nothing new"
     where = f" in {counted(report.conversations, 'conversation')}" if report.conversations else ""
-    console.print(f"[bold]{'Found' if dry else 'Imported'}[/] {what}{where}{escape(asked.whose)}", soft_wrap=True)
+    done = "Found" if dry else "Imported"
+    console.print(Text.assemble((done, "bold"), f" {what}{where}{asked.whose}"), soft_wrap=True)
     lines = list(_details(report, further))
     if not dry and report.read:
         question = shlex.quote(one_line(report.title or "")[:80] or "what have I been working on?")
@@ -185,7 +186,7 @@ def _in_words(console: "Console", asked: Asked, report: "Report", further: dict[
         if report.messages or report.memories:
             lines.append(("take back", undo))
     for name, text in lines:
-        console.print(f"  [dim]{name:<14}[/]{escape(one_line(text))}", soft_wrap=True)
+        console.print(Text.assemble("  ", (f"{name:<14}", "dim"), one_line(text)), soft_wrap=True)
 
 
 def _details(report: "Report", further: dict[str, Any]) -> Generator[tuple[str, str]]:
