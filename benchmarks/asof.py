@@ -26,8 +26,8 @@ from benchmarks.results_file import save
 from memground.clock import ManualClock
 from memground.embedding import LocalEmbedding
 from neuromem import NeuroMemory, NewMessage
-from neuromem.demo import locomo
-from neuromem.demo.locomo import Dialogue
+from neuromem.importers import locomo
+from neuromem.importers.locomo import Dialogue
 
 TOP = 10
 _PARTS = ("up to 1/4", "up to 1/2", "up to 3/4", "up to all")
