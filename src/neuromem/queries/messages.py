@@ -168,14 +168,6 @@ def _by_ids(tables: Tables, shape: Shape) -> Query:
     return select(*columns(tables)).where(arms.on_row(shape.known(table)), wanted)
 
 
-def by_id(tables: Tables, user_id: str, message_id: uuid.UUID, view: View) -> Query:
-    """One message as a row."""
-    table = tables.conversations.table
-    return select(*columns(tables)).where(
-        table.c.user_id == user_id, table.c.message_id == message_id, known(table, view)
-    )
-
-
 def _passing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
     return [] if shape.where is None else [compile_sql(shape.where, message_columns(tables))]
 

@@ -108,11 +108,6 @@ class ConversationService:
         statement = queries.in_session(self._tables, user_id, session_id, view, after=after, limit=bound)
         return [rows.message(row, view) for row in (await self._session.execute(statement)).mappings()]
 
-    async def get_message(self, user_id: str, message_id: uuid.UUID, view: View) -> Message | None:
-        statement = queries.by_id(self._tables, checks.name(user_id, "user_id"), message_id, view)
-        row = (await self._session.execute(statement)).mappings().first()
-        return None if row is None else rows.message(row, view)
-
     async def list_sessions(self, user_id: str, view: View) -> list[SessionInfo]:
         """The user's sessions, the last active first."""
         statement = queries.sessions(self._tables, checks.name(user_id, "user_id"), view)
