@@ -83,8 +83,8 @@ async def test_ctrl_c_says_that_the_same_command_continues(bench: Bench, talk: P
     process = await bench.start("import", talk, "--user", "interrupted")
     async with bench.mind() as mind:
         while not await mind.conversations.list_sessions("interrupted"):
-            await asyncio.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+            await asyncio.sleep(0.001)
+        process.send_signal(signal.SIGINT)  # before this mind closes, which takes as long as the rest of the import
     out, err = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 130
     assert out == b""

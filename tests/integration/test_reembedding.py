@@ -148,16 +148,17 @@ async def test_a_worker_with_the_old_model_stops_and_loses_nothing(
     await check_sound(mind)
 
 
+@pytest.mark.parametrize("patience", [0, 3])
 async def test_what_others_write_meanwhile_is_not_missed(
-    open_mind: OpenMind, database_url: str, schema: str, user: str
+    open_mind: OpenMind, database_url: str, schema: str, user: str, patience: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("neuromem.services.reembedding._PATIENT_ATTEMPTS", patience)
     old = await open_mind(embedding=OLD)
     await settled(old, user, 40)
-    writing = True
     written: list[str] = []
 
     async def write() -> None:
-        while writing:
+        while True:
             memory = await old.add_memory(user, f"meanwhile {len(written)}")
             await old.ingest(user, "user", f"said meanwhile {len(written)}")
             await old.update_memory(user, memory.memory_id, importance=8)

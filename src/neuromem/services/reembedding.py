@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import blake2b
+from itertools import count
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, or_, select, text, tuple_, update
@@ -24,7 +25,7 @@ from sqlalchemy.schema import CreateIndex
 from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import ConfigurationError, ConflictError, UnavailableError
 from memground.postgres.arms import HalfVector
-from memground.postgres.engine import advisory_key, reporting
+from memground.postgres.engine import Executor, advisory_key, reporting
 from memground.postgres.schema import build_index
 from neuromem import checks
 from neuromem.db import MAX_DIMS, Database
@@ -39,7 +40,7 @@ _BATCH = 256
 _REMEMBERED_BYTES = 32_000_000
 _LOCK_WAIT = "500ms"  # shorter than PostgreSQL's deadlock_timeout: whoever works goes first
 _LOCK_TRIES = 60
-_ROUNDS = 200
+_PATIENT_ATTEMPTS = 3
 _LOCK_NOT_AVAILABLE = "55P03"
 _PLAN = "reembedding"
 _quote = postgresql.dialect().identifier_preparer.quote
@@ -58,6 +59,7 @@ class Reembedding:
         self._new = build_tables(self._dims, self._old.schema, self._old.generation + 1)
         self._known = _Remembered(_REMEMBERED_BYTES // (4 * self._dims))
         self._done = self._total = 0
+        self._holding: AsyncConnection | None = None
         self._made = {"memories": 0, "messages": 0}
 
     async def run(self) -> Reembedded:
@@ -67,14 +69,12 @@ class Reembedding:
             async with self._alone():
                 await self._begin()
                 await self._count()
-                for _ in range(_ROUNDS):
+                for attempt in count(1):
                     await self._fill()
                     await self._build_indexes()
                     await self._fill()  # what was written while the indexes were built
-                    if await self._switched():
+                    if await self._switched(finish=attempt > _PATIENT_ATTEMPTS):
                         break
-                else:
-                    raise UnavailableError("too much is being written to switch; run it again when it is quieter")
         return Reembedded(before, self._model, self._dims, **self._made)
 
     async def abandon(self) -> bool:
@@ -166,7 +166,7 @@ class Reembedding:
             order = (table.c.memory_id, table.c.version)
             if place is not None:
                 statement = statement.where(tuple_(*order) > tuple_(*place))
-            async with self._database.read() as session:
+            async with self._reading() as session:
                 rows = (await session.execute(statement.order_by(*order).limit(_BATCH))).all()
             if not rows:
                 return made
@@ -185,7 +185,7 @@ class Reembedding:
             missing = (
                 select(key).where(self._vector(table).is_(None), key > place).distinct().order_by(key).limit(_BATCH)
             )
-            async with self._database.read() as session:
+            async with self._reading() as session:
                 ids = (await session.execute(missing)).scalars().all()
                 if not ids:
                     return made
@@ -223,14 +223,30 @@ class Reembedding:
             .where(key == bindparam("row_key"), vector.is_(None))
             .values({vector.name: bindparam("vector")})
         )
-        async with self._database.session() as session:
-            for owner in sorted(owners):
-                await session.hold(owner)
+        async with self._writing(owners) as session:
             pairs = [{"row_key": one, "vector": new} for one, new in zip(ids, vectors, strict=True)]
             await session.execute(statement, pairs)
         self._done += len(ids)
         self._total = max(self._total, self._done)
         self._progress(self._done, self._total)
+
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[Executor]:
+        if self._holding is not None:
+            yield self._holding
+            return
+        async with self._database.read() as session:
+            yield session
+
+    @asynccontextmanager
+    async def _writing(self, owners: Iterable[str]) -> AsyncGenerator[Executor]:
+        if self._holding is not None:
+            yield self._holding
+            return
+        async with self._database.session() as session:
+            for owner in sorted(owners):
+                await session.hold(owner)
+            yield session
 
     # ------------------------------------------------------------ switching
 
@@ -242,13 +258,22 @@ class Reembedding:
                     name = f"{_quote(self._old.schema)}.{_quote(str(index.name))}"
                     await build_index(self._database.engine, create, name)
 
-    async def _switched(self) -> bool:
-        """Drops the old vectors and records the new model, unless a vector is still missing."""
+    async def _switched(self, *, finish: bool) -> bool:
+        """Drops the old vectors and records the new model, unless a vector is still missing.
+
+        `finish`: make the last few here, while all others wait: they write too much to be caught up with.
+        """
 
         async def switch(connection: AsyncConnection) -> bool:
             missing = or_(*(exists().where(self._vector(table).is_(None)) for table in _vector_tables(self._new)))
             if await connection.scalar(select(missing)):
-                return False
+                if not finish:
+                    return False
+                self._holding = connection
+                try:
+                    await self._fill()
+                finally:
+                    self._holding = None
             memories, messages = (_name(table) for table in _vector_tables(self._new))
             schema, old, new = _quote(self._old.schema), self._old.vector_column, self._new.vector_column
             for statement in (
