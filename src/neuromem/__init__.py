@@ -25,7 +25,10 @@ if TYPE_CHECKING:
         BackgroundStatus,
         Change,
         Diff,
+        Emotion,
+        Episode,
         Explanation,
+        Fact,
         Hit,
         KeyValue,
         Memory,
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
         Session,
         Source,
         Stats,
+        Triple,
     )
 
     neuromem = NeuroMemory
@@ -56,8 +60,11 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Diff",
+    "Emotion",
+    "Episode",
     "Explanation",
     "F",
+    "Fact",
     "Filter",
     "Hit",
     "InvalidInputError",
@@ -86,6 +93,7 @@ __all__ = [
     "Source",
     "Stats",
     "SystemClock",
+    "Triple",
     "UnavailableError",
     "UnsupportedError",
     "__version__",
@@ -116,7 +124,10 @@ _HOMES = {
         "BackgroundStatus",
         "Change",
         "Diff",
+        "Emotion",
+        "Episode",
         "Explanation",
+        "Fact",
         "Hit",
         "KeyValue",
         "Memory",
@@ -133,6 +144,7 @@ _HOMES = {
         "Session",
         "Source",
         "Stats",
+        "Triple",
     ),
 }
 

@@ -113,6 +113,60 @@ class Memory(Value):
 
 
 @dataclass(frozen=True, slots=True)
+class Emotion(Value):
+    """What was felt: `valence` from −1 (bad) to 1 (good), `arousal` from 0 (calm) to 1, a word for it."""
+
+    valence: float
+    arousal: float
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fact(Value):
+    """Something true of the user or their world, as an extraction found it.
+
+    `category`: a free word ("work", "family", …). `confidence`: 0 to 1. `importance`: 1 to 10. True in the world during
+    [valid_from, valid_to). `entities`: the names it speaks of.
+    """
+
+    content: str
+    category: str = "general"
+    confidence: float = 1.0
+    importance: int | None = None
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+    emotion: Emotion | None = None
+    entities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Episode(Value):
+    """Something that happened, at `happened_at` where that is known; the rest as in `Fact`."""
+
+    content: str
+    category: str = "general"
+    confidence: float = 1.0
+    importance: int | None = None
+    happened_at: datetime | None = None
+    emotion: Emotion | None = None
+    entities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Triple(Value):
+    """How two entities relate: Anna (person) lives_in Porto (place), during [valid_from, valid_to)."""
+
+    subject: str
+    relation: str
+    object: str
+    subject_type: str = "entity"
+    object_type: str = "entity"
+    confidence: float = 1.0
+    valid_from: datetime | None = None
+    valid_to: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class NewMessage(Value):
     """A message to be ingested; the fields mean what `ingest` says of them."""
 

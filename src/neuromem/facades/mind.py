@@ -1,214 +1,36 @@
-"""What users call. A facade opens a session, hands it to a service and asks nothing of the database itself.
+"""The calls of a mind itself. `Reader` holds those that read, `Writer` those that write."""
 
-`Reader` holds the calls that read, `Writer` those that write; `NeuroMemory` is both, `Transaction` is both inside one
-transaction, `AsOf` only reads, at one moment.
-"""
-
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Protocol
 from uuid import UUID
 
-from memground.clock import Clock, as_utc
-from memground.embedding import EmbeddingProvider
-from memground.filters import Filter, parse
-from memground.view import View
+from memground.filters import parse
 from neuromem import checks
-from neuromem.db import Session
+from neuromem.facades.context import Context, Where
+from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
-from neuromem.ranking import RankingProfile
-from neuromem.services.conversations import ConversationService
 from neuromem.services.history import HistoryService
-from neuromem.services.kv import Entries, KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
 from neuromem.services.stats import StatsService
 from neuromem.types import (
     DEFAULT_ORIGIN,
-    DEFAULT_SESSION,
     Diff,
     Hit,
-    KeyValue,
     Memory,
     MemoryRef,
     MemoryType,
     Message,
     Metadata,
     NewMemory,
-    NewMessage,
     Page,
     RecallResult,
     Reversal,
     Source,
     Stats,
 )
-from neuromem.types import Session as SessionInfo
-
-type Where = Filter | Mapping[str, Any]
-
-
-class SessionSource(Protocol):
-    """Where facades get their sessions: the opened database, or one transaction they all share."""
-
-    def session(self) -> AbstractAsyncContextManager[Session]: ...
-
-    def read(self) -> AbstractAsyncContextManager[Session]: ...
-
-
-@dataclass(frozen=True)
-class Context:
-    """What facades stand on.
-
-    `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
-    background work.
-    """
-
-    source: SessionSource
-    clock: Clock
-    embedding: EmbeddingProvider
-    ranking: RankingProfile
-    announce: Callable[[], None]
-    as_of: datetime | None = None
-
-    def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
-        asked = None if as_of is None else as_utc(as_of, "as_of")
-        if self.as_of is not None:
-            # A view of the past knows nothing later than itself.
-            asked = self.as_of if asked is None else min(asked, self.as_of)
-        return View.of(self.clock, asked, valid_at)
-
-    @asynccontextmanager
-    async def write(self) -> AsyncGenerator[Session]:
-        """A session whose commit wakes the background worker."""
-        async with self.source.session() as session:
-            yield session
-        self.announce()
-
-
-class KVReader:
-    """Reads key-values. `scope_id` is the user's id for all user data; the profile is namespace "profile"."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def get(self, namespace: str, scope_id: str, key: str, default: Any = None) -> Any:
-        """The value under a key, or `default`."""
-        async with self._context.source.read() as session:
-            return await KVService(session).get(namespace, scope_id, key, self._context.view(), default)
-
-    async def list(self, namespace: str, scope_id: str, *, prefix: str = "") -> Entries:
-        """The entries of a namespace by key; with `prefix`, those whose key begins with it."""
-        async with self._context.source.read() as session:
-            return await KVService(session).list(namespace, scope_id, self._context.view(), prefix=prefix)
-
-    async def history(self, namespace: str, scope_id: str, key: str) -> Entries:
-        """All versions of an entry, newest first."""
-        async with self._context.source.read() as session:
-            return await KVService(session).history(namespace, scope_id, key, self._context.view())
-
-
-class KVFacade(KVReader):
-    """Key-values: any JSON under (namespace, scope_id, key), every change a version."""
-
-    async def set(
-        self, namespace: str, scope_id: str, key: str, value: Any, *, origin: str = DEFAULT_ORIGIN
-    ) -> KeyValue:
-        """Sets a value; an equal one changes nothing."""
-        async with self._context.source.session() as session:
-            return await KVService(session).set(namespace, scope_id, key, value, origin=origin)
-
-    async def batch_set(
-        self, namespace: str, scope_id: str, values: Mapping[str, Any], *, origin: str = DEFAULT_ORIGIN
-    ) -> Entries:
-        """Sets several values, all or none."""
-        async with self._context.source.session() as session:
-            return await KVService(session).batch_set(namespace, scope_id, values, origin=origin)
-
-    async def delete(self, namespace: str, scope_id: str, key: str, *, origin: str = DEFAULT_ORIGIN) -> bool:
-        """Ends an entry; earlier moments still see it. Whether there was one."""
-        async with self._context.source.session() as session:
-            return await KVService(session).delete(namespace, scope_id, key, origin=origin)
-
-
-class ConversationsReader:
-    """Reads conversations."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-
-    async def get_session_messages(
-        self, user_id: str, session_id: str = DEFAULT_SESSION, *, limit: int | None = None, after: int | None = None
-    ) -> list[Message]:
-        """A session's messages in order: all, or at most `limit` of those after `seq` = `after`."""
-        async with self._context.source.read() as session:
-            return await ConversationService(session).get_session_messages(
-                user_id, session_id, self._context.view(), limit=limit, after=after
-            )
-
-    async def list_sessions(self, user_id: str) -> list[SessionInfo]:
-        """The user's sessions, the last active first."""
-        async with self._context.source.read() as session:
-            return await ConversationService(session).list_sessions(user_id, self._context.view())
-
-
-class ConversationsFacade(ConversationsReader):
-    """Conversations: messages in sessions, stored at once, embedded in the background."""
-
-    async def ingest(
-        self,
-        user_id: str,
-        role: str,
-        content: str,
-        *,
-        session_id: str | None = None,
-        metadata: Metadata | None = None,
-        timestamp: datetime | None = None,
-        external_id: str | None = None,
-        speaker: str | None = None,
-        origin: str = DEFAULT_ORIGIN,
-    ) -> Message:
-        """Stores one message; see `NeuroMemory.ingest`."""
-        message = NewMessage(role, content, timestamp, external_id, speaker, metadata)
-        stored = await self.add_messages_batch(user_id, [message], session_id=session_id, origin=origin)
-        return stored[0]
-
-    async def add_messages_batch(
-        self,
-        user_id: str,
-        messages: Sequence[NewMessage],
-        *,
-        session_id: str | None = None,
-        origin: str = DEFAULT_ORIGIN,
-    ) -> list[Message]:
-        """Stores messages in order, all or none; those whose `external_id` is known come back as stored."""
-        async with self._context.write() as session:
-            return await ConversationService(session).add_messages(
-                user_id, DEFAULT_SESSION if session_id is None else session_id, messages, origin=origin
-            )
-
-    async def add_conversations(
-        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
-    ) -> dict[str, list[Message]]:
-        """Stores messages of several sessions (session id to messages), all or none; see `add_messages_batch`."""
-        async with self._context.write() as session:
-            return await ConversationService(session).add_conversations(user_id, conversations, origin=origin)
-
-    async def close_session(self, user_id: str, session_id: str) -> None:
-        """Marks a session as ended; raises NotFoundError when there is none."""
-        async with self._context.source.session() as session:
-            await ConversationService(session).close_session(user_id, session_id)
-
-    async def get_unextracted_messages(
-        self, user_id: str, *, session_id: str | None = None, limit: int = 100
-    ) -> list[Message]:
-        """Messages from which nothing was extracted yet, oldest first."""
-        async with self._context.source.read() as session:
-            return await ConversationService(session).get_unextracted_messages(
-                user_id, session_id=session_id, limit=limit
-            )
 
 
 class Reader:

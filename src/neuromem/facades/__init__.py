@@ -1,0 +1,24 @@
+"""What users call. A facade opens a session, hands it to a service and asks nothing of the database itself.
+
+`Reader` holds the calls that read, `Writer` those that write; `NeuroMemory` is both, `Transaction` is both inside one
+transaction, `AsOf` only reads, at one moment.
+"""
+
+from neuromem.facades.context import Context, SessionSource, Where
+from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.kv import KVFacade, KVReader
+from neuromem.facades.mind import AsOf, Reader, Transaction, Writer
+
+__all__ = [
+    "AsOf",
+    "Context",
+    "ConversationsFacade",
+    "ConversationsReader",
+    "KVFacade",
+    "KVReader",
+    "Reader",
+    "SessionSource",
+    "Transaction",
+    "Where",
+    "Writer",
+]

@@ -1,0 +1,54 @@
+"""What every facade stands on: where its sessions come from, the clock, the providers, the moment it is about."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from memground.clock import Clock, as_utc
+from memground.embedding import EmbeddingProvider
+from memground.filters import Filter
+from memground.view import View
+from neuromem.db import Session
+from neuromem.ranking import RankingProfile
+
+type Where = Filter | Mapping[str, Any]
+
+
+class SessionSource(Protocol):
+    """Where facades get their sessions: the opened database, or one transaction they all share."""
+
+    def session(self) -> AbstractAsyncContextManager[Session]: ...
+
+    def read(self) -> AbstractAsyncContextManager[Session]: ...
+
+
+@dataclass(frozen=True)
+class Context:
+    """What facades stand on.
+
+    `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
+    background work.
+    """
+
+    source: SessionSource
+    clock: Clock
+    embedding: EmbeddingProvider
+    ranking: RankingProfile
+    announce: Callable[[], None]
+    as_of: datetime | None = None
+
+    def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
+        asked = None if as_of is None else as_utc(as_of, "as_of")
+        if self.as_of is not None:
+            # A view of the past knows nothing later than itself.
+            asked = self.as_of if asked is None else min(asked, self.as_of)
+        return View.of(self.clock, asked, valid_at)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncGenerator[Session]:
+        """A session whose commit wakes the background worker."""
+        async with self.source.session() as session:
+            yield session
+        self.announce()

@@ -1,0 +1,87 @@
+"""`nm.conversations`."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from neuromem.facades.context import Context
+from neuromem.services.conversations import ConversationService
+from neuromem.types import DEFAULT_ORIGIN, DEFAULT_SESSION, Message, Metadata, NewMessage
+from neuromem.types import Session as SessionInfo
+
+
+class ConversationsReader:
+    """Reads conversations."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    async def get_session_messages(
+        self, user_id: str, session_id: str = DEFAULT_SESSION, *, limit: int | None = None, after: int | None = None
+    ) -> list[Message]:
+        """A session's messages in order: all, or at most `limit` of those after `seq` = `after`."""
+        async with self._context.source.read() as session:
+            return await ConversationService(session).get_session_messages(
+                user_id, session_id, self._context.view(), limit=limit, after=after
+            )
+
+    async def list_sessions(self, user_id: str) -> list[SessionInfo]:
+        """The user's sessions, the last active first."""
+        async with self._context.source.read() as session:
+            return await ConversationService(session).list_sessions(user_id, self._context.view())
+
+
+class ConversationsFacade(ConversationsReader):
+    """Conversations: messages in sessions, stored at once, embedded in the background."""
+
+    async def ingest(
+        self,
+        user_id: str,
+        role: str,
+        content: str,
+        *,
+        session_id: str | None = None,
+        metadata: Metadata | None = None,
+        timestamp: datetime | None = None,
+        external_id: str | None = None,
+        speaker: str | None = None,
+        origin: str = DEFAULT_ORIGIN,
+    ) -> Message:
+        """Stores one message; see `NeuroMemory.ingest`."""
+        message = NewMessage(role, content, timestamp, external_id, speaker, metadata)
+        stored = await self.add_messages_batch(user_id, [message], session_id=session_id, origin=origin)
+        return stored[0]
+
+    async def add_messages_batch(
+        self,
+        user_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        session_id: str | None = None,
+        origin: str = DEFAULT_ORIGIN,
+    ) -> list[Message]:
+        """Stores messages in order, all or none; those whose `external_id` is known come back as stored."""
+        async with self._context.write() as session:
+            return await ConversationService(session).add_messages(
+                user_id, DEFAULT_SESSION if session_id is None else session_id, messages, origin=origin
+            )
+
+    async def add_conversations(
+        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
+    ) -> dict[str, list[Message]]:
+        """Stores messages of several sessions (session id to messages), all or none; see `add_messages_batch`."""
+        async with self._context.write() as session:
+            return await ConversationService(session).add_conversations(user_id, conversations, origin=origin)
+
+    async def close_session(self, user_id: str, session_id: str) -> None:
+        """Marks a session as ended; raises NotFoundError when there is none."""
+        async with self._context.source.session() as session:
+            await ConversationService(session).close_session(user_id, session_id)
+
+    async def get_unextracted_messages(
+        self, user_id: str, *, session_id: str | None = None, limit: int = 100
+    ) -> list[Message]:
+        """Messages from which nothing was extracted yet, oldest first."""
+        async with self._context.source.read() as session:
+            return await ConversationService(session).get_unextracted_messages(
+                user_id, session_id=session_id, limit=limit
+            )
