@@ -15,6 +15,7 @@ from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
+from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
 from neuromem.types import BackgroundStatus, Reembedded
 
@@ -67,6 +68,7 @@ class NeuroMemory(Writer):
         self._policy = background if isinstance(background, JobPolicy) else JobPolicy()
         self._works = background is not False
         self._worker: BackgroundWorker | None = None
+        self._indexes: IndexKeeper | None = None
         super().__init__(
             Context(
                 source=self._db,
@@ -89,10 +91,15 @@ class NeuroMemory(Writer):
         if self._works and self._worker is None:
             self._worker = BackgroundWorker(self._db, self._embedding, self._policy)
             self._worker.start()
+            self._indexes = IndexKeeper(self._db)
+            self._indexes.start()
 
     async def close(self) -> None:
         """Stops the background worker (its jobs stay recorded) and gives the connections back."""
         worker, self._worker = self._worker, None
+        indexes, self._indexes = self._indexes, None
+        if indexes is not None:
+            await indexes.stop()
         if worker is not None:
             await worker.stop()
         await self._db.close()

@@ -55,8 +55,11 @@ class Hints:
 
     def note(self, key: Hashable, value: Any) -> None:
         if len(self._known) >= self._MOST:
-            self._known.clear()
+            self.clear()
         self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
+
+    def clear(self) -> None:
+        self._known.clear()
 
 
 class Session:
@@ -241,6 +244,10 @@ class Database:
     def location(self) -> str:
         """The address in use, without a password."""
         return redact(self._opened(self._url_in_use if self._tables else None))
+
+    def forget_hints(self) -> None:
+        """Finds out anew what was noted: something changed that reads may use at once."""
+        self._hints.clear()
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:

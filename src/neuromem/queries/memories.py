@@ -29,6 +29,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.fusion import RRF_K
 from memground.postgres import arms
+from memground.postgres.arms import Scan
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import history, known, known_now
@@ -113,9 +114,9 @@ def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
 
 
 @built_once
-def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
-    """Whether to compare all of the user's vectors, as far as their number tells."""
-    return arms.exact_is_cheaper(tables.embeddings.table.c.user_id, bindparam("user_id", type_=String), limit)
+def best_scan(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Which `Scan` finds the nearest of all the user's memories."""
+    return tables.memory_vectors.best_scan(bindparam("user_id", type_=String), limit)
 
 
 @built_once
@@ -125,7 +126,7 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool) -> Query:
+def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan) -> Query:
     """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended; see `RankingProfile`.
 
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). :vector_top and :keyword_top are the
@@ -135,7 +136,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
     """
     table = tables.embeddings.table
     near = tables.memory_vectors.candidates(
-        table.c.id, conditions(tables, shape), limit=profile.candidates, exact=exact
+        table.c.id, conditions(tables, shape), limit=profile.candidates, scan=scan
     ).subquery("near")
     vec = select(
         near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")

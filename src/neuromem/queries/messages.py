@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 from sqlalchemy.sql.dml import ReturningInsert
 
 from memground.postgres import arms
+from memground.postgres.arms import Scan
 from memground.postgres.bulk import insertion, unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
@@ -63,10 +64,9 @@ def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
 
 
 @built_once
-def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
-    """Whether to compare all vectors of the user's messages, as far as their number tells."""
-    table = tables.conversation_embeddings.table
-    return arms.exact_is_cheaper(table.c.user_id, bindparam("user_id", type_=String), limit)
+def best_scan(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Which `Scan` finds the nearest of all the user's messages."""
+    return tables.message_vectors.best_scan(bindparam("user_id", type_=String), limit)
 
 
 @built_once
@@ -76,7 +76,7 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
+def pool(tables: Tables, shape: Shape, limit: int, *, scan: Scan) -> Query:
     """The turns that come into question, in no order: what both arms found, and what stands around the best of it.
 
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). Columns: message_id, similarity (NULL
@@ -86,7 +86,7 @@ def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
     """
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
     near = tables.message_vectors.candidates(
-        vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, exact=exact
+        vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, scan=scan
     ).subquery("near")
     ids, scores = bindparam("keyword_ids", type_=ARRAY(UUID)), bindparam("keyword_scores", type_=ARRAY(Float))
     found = (
