@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnsupportedError,
     )
+    from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
     from neuromem.ranking import RankingProfile
     from neuromem.types import (
         BackgroundStatus,
@@ -63,10 +64,12 @@ __all__ = [
     "Emotion",
     "Episode",
     "Explanation",
+    "ExtractionPolicy",
     "F",
     "Fact",
     "Filter",
     "Hit",
+    "HygieneRules",
     "InvalidInputError",
     "JobPolicy",
     "KeyValue",
@@ -119,6 +122,7 @@ _HOMES = {
         "UnavailableError",
         "UnsupportedError",
     ),
+    "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.types": (
         "BackgroundStatus",
