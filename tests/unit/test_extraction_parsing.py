@@ -322,10 +322,8 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=4),
     max_leaves=10,
 )
-NAMES = st.sampled_from(
-    sorted({*Fact.__dataclass_fields__, *Episode.__dataclass_fields__, *Triple.__dataclass_fields__})
-    + ["sources", "key", "value", "valence", "arousal", "label", "name"]
-)
+FIELDS = {*Fact.__dataclass_fields__, *Episode.__dataclass_fields__, *Triple.__dataclass_fields__}
+NAMES = st.sampled_from(sorted(FIELDS | {"sources", "key", "value", "valence", "arousal", "label", "name"}))
 ITEMS = st.dictionaries(NAMES, JSON | st.dictionaries(NAMES, JSON, max_size=3), max_size=10)
 SECTIONS = st.dictionaries(
     st.sampled_from(["facts", "episodes", "triples", "profile_updates"]), JSON | st.lists(ITEMS | JSON, max_size=5)
