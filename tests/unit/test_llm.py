@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
 from memground.embedding import OpenAIEmbedding
-from memground.errors import InvalidInputError, MemoryStoreError, ProviderError, UnavailableError
+from memground.errors import ConfigurationError, InvalidInputError, MemoryStoreError, ProviderError, UnavailableError
 from neuromem import EmbeddingCall, LLMCall, NeuroMemory
 from neuromem.providers.llm import CallbackLLM, LLMProvider, OpenAILLM
 from neuromem.providers.watched import WatchedEmbedding, WatchedLLM
@@ -69,6 +70,20 @@ async def test_an_answer_is_a_text(answer):
 
     with pytest.raises(ProviderError, match="Odd answered with"):
         await WatchedLLM(Odd()).chat(ASK)
+
+
+async def test_a_provider_written_wrongly_is_an_error_of_ours():
+    class Sync(Parrot):
+        def chat(self, messages, temperature=0.7, max_tokens=1024):
+            return "at once"
+
+    class Narrow(Parrot):
+        async def chat(self, messages):
+            return "hello"
+
+    for wrong in (Sync(), Narrow()):
+        with pytest.raises(ProviderError, match=f"{wrong.model_id} failed: TypeError"):
+            await WatchedLLM(wrong).chat(ASK)
 
 
 async def test_whatever_a_provider_raises_is_an_error_of_ours():
@@ -171,6 +186,12 @@ async def test_a_mind_tells_its_hooks(open_mind, user):
     assert [(call.model, call.texts) for call in embedded] == [("hash-32", 1), ("hash-32", 1)]
     await mind.close()
     assert closed == [], "a provider that was passed in belongs to who passed it"
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "neuromem-omnimem\[openai\]"'):
+        OpenAILLM("key")
 
 
 @pytest.mark.parametrize(
