@@ -18,6 +18,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     column,
     exists,
     func,
@@ -27,14 +28,15 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from memground.postgres import arms
 from memground.postgres.arms import Scan
-from memground.postgres.bulk import insertion, unnest
+from memground.postgres.bulk import given, insertion, unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
+from memground.postgres.queue import enqueuing
 from memground.postgres.versioned import known, known_at, known_now
 from memground.view import View
 from neuromem.models import Tables
@@ -44,6 +46,9 @@ from neuromem.ranking.turns import WORDS_READ
 
 LEADING = 40
 """Turns of which it is read what stands around them; measured, the surroundings of those below change nothing."""
+
+EMBED_MESSAGE = "embed_message"
+"""Kind of the job that makes a message's vector."""
 
 CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
@@ -217,6 +222,24 @@ def advance(tables: Tables) -> ReturningInsert[Any, Any]:
             "updated_at": new.excluded.updated_at,
         },
     ).returning(table.c.session_id, table.c.message_count)
+
+
+@lru_cache
+def store(tables: Tables, columns: tuple[str, ...]) -> Query:
+    """Stores messages with the jobs for their vectors, in one statement; (session_id, message_count) of their sessions.
+
+    For `driver_lists` of the sessions, by the name "given", and of the messages' `columns`, by the name "said". There
+    `seq` is how many messages of the session follow: its place is known once the session is locked.
+    """
+    table = tables.conversations.table
+    sessions = advance(tables).cte("sessions")
+    source, read = given(table, columns, "said")
+    place = (sessions.c.message_count - source.c.seq).label("seq")
+    rows = [place if column == "seq" else expression for column, expression in zip(columns, read, strict=True)]
+    chosen = select(*rows).select_from(source.join(sessions, sessions.c.session_id == source.c.session_id))
+    stored = insert(table).from_select(columns, chosen).returning(table.c.message_id, table.c.user_id).cte("stored")
+    jobs = enqueuing(tables.jobs, EMBED_MESSAGE, cast(stored.c.message_id, String), stored.c.user_id).cte("jobs")
+    return select(sessions.c.session_id, sessions.c.message_count).add_cte(jobs)
 
 
 def in_session(

@@ -22,8 +22,8 @@ from neuromem.db import Session
 from neuromem.models import Tables
 from neuromem.queries import messages as queries
 from neuromem.queries.memories import born_with_memory
+from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services import rows
-from neuromem.services.conversations import EMBED_MESSAGE
 from neuromem.types import Change, Diff, Kind, Reversal
 
 
