@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.ranking import RankingProfile
+    from neuromem.relations import GraphRules
     from neuromem.types import (
         BackgroundStatus,
         Change,
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
         Episode,
         Explanation,
         Fact,
+        GraphEdge,
+        GraphFact,
+        GraphNeighbor,
+        GraphNode,
+        GraphPath,
         Hit,
         KeyValue,
         Memory,
@@ -45,6 +51,7 @@ if TYPE_CHECKING:
         Session,
         Source,
         Stats,
+        StoredTriples,
         Triple,
     )
 
@@ -66,6 +73,12 @@ __all__ = [
     "F",
     "Fact",
     "Filter",
+    "GraphEdge",
+    "GraphFact",
+    "GraphNeighbor",
+    "GraphNode",
+    "GraphPath",
+    "GraphRules",
     "Hit",
     "InvalidInputError",
     "JobPolicy",
@@ -92,6 +105,7 @@ __all__ = [
     "Session",
     "Source",
     "Stats",
+    "StoredTriples",
     "SystemClock",
     "Triple",
     "UnavailableError",
@@ -120,6 +134,7 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.ranking": ("RankingProfile",),
+    "neuromem.relations": ("GraphRules",),
     "neuromem.types": (
         "BackgroundStatus",
         "Change",
@@ -128,6 +143,11 @@ _HOMES = {
         "Episode",
         "Explanation",
         "Fact",
+        "GraphEdge",
+        "GraphFact",
+        "GraphNeighbor",
+        "GraphNode",
+        "GraphPath",
         "Hit",
         "KeyValue",
         "Memory",
@@ -144,6 +164,7 @@ _HOMES = {
         "Session",
         "Source",
         "Stats",
+        "StoredTriples",
         "Triple",
     ),
 }
