@@ -20,7 +20,7 @@ MOST_SPANS = 3_000
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _SPACES = str.maketrans(dict.fromkeys("_-\u2010\u2011\u2012\u2013\u2014\u2015\u2212", " "))
-_EDGE = " .,;:!?\"'`´‘’“”«»()[]{}<>|\\/。，、；：！？「」『』《》（）【】…·"
+EDGE = " .,;:!?\"'`´‘’“”«»()[]{}<>|\\/。，、；：！？「」『』《》（）【】…·"
 """What may stand around a name without being part of it. Not "+" and "#": C++ is not C."""
 _HUMP = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
@@ -42,7 +42,7 @@ def normal_name(name: object, what: str = "name") -> str:
     Raises InvalidInputError for what is no text, holds nothing to see, or is longer than 255 characters.
     """
     text = plain(check_text(name, what, limit=LONGEST))
-    normal = text.strip(_EDGE) or text
+    normal = text.strip(EDGE) or text
     if not normal:
         raise InvalidInputError(f"{what}={show(name)} holds no visible character")
     return check_text(normal, what, limit=LONGEST)
@@ -75,10 +75,10 @@ def spans(text: str) -> list[str]:
     places = list(_words(searched))
     found: dict[str, None] = {}
     for number, (start, _) in enumerate(places):
-        if searched[start] in _EDGE:
+        if searched[start] in EDGE:
             continue
         for _, end in places[number : number + SPAN]:
-            if searched[end - 1] not in _EDGE:
+            if searched[end - 1] not in EDGE:
                 found[searched[start:end]] = None
         if len(found) >= MOST_SPANS:
             break

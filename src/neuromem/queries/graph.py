@@ -316,8 +316,9 @@ def _step(tables: Tables, shape: Shape, front: ColumnElement[Any], seen: ColumnE
     """What one edge leads to from `front` and was not `seen`: found, via (row ids of the edges), cut."""
     edge = tables.graph_edges.table
     begin = func.unnest(front).table_valued("key", name="begin").render_derived()
-    kind = func.split_part(begin.c.key, "/", 1)
-    name = func.substr(begin.c.key, func.strpos(begin.c.key, "/") + 1)
+    # Compared as the columns are, or no index would do.
+    kind = func.split_part(begin.c.key, "/", 1, type_=Text).collate("default")
+    name = func.substr(begin.c.key, func.strpos(begin.c.key, "/") + 1, type_=Text).collate("default")
     ways = [
         select(_key(edge, to).label("key"), edge.c.id, _ended(edge).label("ended"), edge.c.version)
         .select_from(begin.join(edge, and_(edge.c[f"{end}_id"] == name, edge.c[f"{end}_type"] == kind)))

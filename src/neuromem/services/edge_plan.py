@@ -1,15 +1,18 @@
 """What triples change among the edges there are: decided in memory, written by whoever asked."""
 
 import uuid
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from memground.clock import Stamp
 from memground.postgres.engine import Row
 from memground.postgres.versioned import new_row
 from memground.view import contains
+
+type Outcome = Literal["unchanged", "changed", "ended", "stored"]
+_WEIGHT: tuple[Outcome, ...] = ("unchanged", "changed", "ended", "stored")
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Edge:
     valid_to: datetime | None
     since: datetime
     row: Row | None = None
-    touched: bool = False
+    counts: Outcome | None = None
     said: bool = False
     """Whether a statement is about it, not only about what takes its place."""
     forgotten: bool = False
@@ -63,7 +66,7 @@ class Edge:
 
     @property
     def is_written(self) -> bool:
-        return self.touched or (self.forgotten and self.row is not None)
+        return self.counts not in (None, "unchanged") and not (self.forgotten and self.row is None)
 
     def holds_at(self, moment: datetime) -> bool:
         return self.valid_to is None or self.valid_to > moment
@@ -107,39 +110,35 @@ class EdgePlan:
     versions: Collection[Row]
     single_valued: Collection[str]
     known: datetime
-    stored: list[Edge] = field(default_factory=list[Edge])
-    ended: list[Edge] = field(default_factory=list[Edge])
-    changed: list[Edge] = field(default_factory=list[Edge])
-    unchanged: list[Edge] = field(default_factory=list[Edge])
 
     def __post_init__(self) -> None:
         since: dict[uuid.UUID, datetime] = {}
         for row in self.versions:
             since[row["edge_id"]] = min(row["known_from"], since.get(row["edge_id"], row["known_from"]))
-        self._edges: dict[tuple[str, str], list[Edge]] = {}
+        self._counted: list[Edge] = []
+        self._edges: dict[tuple[str, str], dict[str, list[Edge]]] = {}
         self._later: dict[tuple[str, str], list[Edge]] = {}
         for row in self.versions:
             edge = _edge(row, since[row["edge_id"]])
             names = edge.source[1], edge.relation
             if contains(row["known_from"], row["known_to"], self.known):
-                self._edges.setdefault(names, []).append(edge)
+                self._edges.setdefault(names, {}).setdefault(edge.target[1], []).append(edge)
             elif row["known_from"] == edge.since > self.known:
                 self._later.setdefault(names, []).append(edge)
 
-    @property
-    def edges(self) -> Iterable[Edge]:
-        """All edges known or planned."""
-        return (edge for group in self._edges.values() for edge in group)
+    def edges(self, outcome: Outcome | None = None) -> list[Edge]:
+        """The edges that statements were about, or that they ended; those of one outcome."""
+        made = (edge for edge in self._counted if not (edge.forgotten and edge.row is None))
+        return [edge for edge in made if outcome in (None, edge.counts)]
 
     def add(self, said: Statement) -> None:
         """Finds the edge the statement is about, or plans one and ends what it contradicts."""
-        group = self._edges.setdefault(said.names, [])
-        known = [edge for edge in group if not edge.forgotten]
-        for edge in known:
-            if edge.target[1] == said.target[1] and self._is_about(said, edge):
-                counts = self._refine(edge, said)
-                edge.said = edge.said or counts is not None
-                self._note(counts, edge)
+        group = self._edges.setdefault(said.names, {})
+        for edge in group.get(said.target[1], ()):
+            if not edge.forgotten and self._is_about(said, edge):
+                outcome = self._refine(edge, said)
+                edge.said = edge.said or outcome != "unchanged"
+                self._count(edge, outcome)
                 return
         edge = Edge(
             key=uuid.uuid4(),
@@ -150,14 +149,14 @@ class EdgePlan:
             valid_from=said.valid_from,
             valid_to=said.valid_to,
             since=self.known,
-            touched=True,
             said=True,
         )
         if said.relation in self.single_valued:
-            self._take_its_place(edge, [other for other in known if other.target[1] != edge.target[1]])
+            others = [other for target, edges in group.items() if target != edge.target[1] for other in edges]
+            self._take_its_place(edge, [other for other in others if not other.forgotten])
         self._until_later(edge, self._later.get(said.names, ()))
-        group.append(edge)
-        self.stored.append(edge)
+        group.setdefault(edge.target[1], []).append(edge)
+        self._count(edge, "stored")
 
     def _is_about(self, said: Statement, edge: Edge) -> bool:
         """Whether an edge with these ends is the one meant: true at the same time."""
@@ -167,22 +166,22 @@ class EdgePlan:
         begins_before = edge.valid_from is None or edge.valid_from < said.valid_to
         return begins_before and (said.valid_from is None or edge.holds_at(said.valid_from))
 
-    def _refine(self, edge: Edge, said: Statement) -> list[Edge] | None:
-        """Notes what the statement adds; gives the list this counts in, None where it adds nothing."""
+    def _refine(self, edge: Edge, said: Statement) -> Outcome:
+        """Notes what the statement adds to an edge."""
         if edge.is_fixed:
-            return None
-        counts: list[Edge] | None = None
+            return "unchanged"
+        outcome: Outcome = "unchanged"
         if said.confidence > (confidence := edge.properties.get("confidence", 0.0)) or not isinstance(
             confidence, int | float
         ):
             edge.properties = edge.properties | {"confidence": said.confidence}
-            counts = self.changed
+            outcome = "changed"
         earliest = edge.start if edge.valid_from is None else edge.valid_from
         if said.valid_from is not None and said.valid_from < earliest and edge.holds_at(said.valid_from):
-            edge.valid_from, counts = said.valid_from, self.changed
+            edge.valid_from, outcome = said.valid_from, "changed"
         if said.valid_to not in (None, edge.valid_to) and not _empty(edge.valid_from, said.valid_to):
-            edge.valid_to, counts = said.valid_to, self.ended
-        return counts
+            edge.valid_to, outcome = said.valid_to, "ended"
+        return outcome
 
     def _take_its_place(self, edge: Edge, others: Collection[Edge]) -> None:
         """Puts a value into the order of a single-valued relation: it ends the one before and ends at the next."""
@@ -198,10 +197,9 @@ class EdgePlan:
                 edge.valid_from = start
             if _empty(other.valid_from, start):
                 other.forgotten = True  # both since the same moment: one was a mistake, and it is the one told first
-                self._note(self.ended, other)
-                continue
-            other.valid_to = start
-            self._note(self.ended, other)
+            else:
+                other.valid_to = start
+            self._count(other, "ended")
 
     def _until_later(self, edge: Edge, later: Collection[Edge]) -> None:
         """Of what was learned after this became known, and told before: what says the same, or took its place."""
@@ -212,19 +210,12 @@ class EdgePlan:
             if after and edge.holds_at(min(after)[1]):
                 edge.ends_later = min(after)
 
-    def _note(self, counts: list[Edge] | None, edge: Edge) -> None:
+    def _count(self, edge: Edge, outcome: Outcome) -> None:
         """Counts an edge once, where it counts most."""
-        if counts is None:
-            if not any(edge is other for other in (*self.stored, *self.ended, *self.changed, *self.unchanged)):
-                self.unchanged.append(edge)
-            return
-        edge.touched = True
-        for other in (self.changed, self.unchanged) if counts is self.ended else (self.unchanged,):
-            other[:] = [item for item in other if item is not edge]
-        if edge.forgotten and edge.row is None:
-            self.stored[:] = [item for item in self.stored if item is not edge]
-        elif not any(edge is item for item in (*self.stored, *counts)):
-            counts.append(edge)
+        if edge.counts is None:
+            self._counted.append(edge)
+            edge.counts = outcome
+        edge.counts = _WEIGHT[max(_WEIGHT.index(edge.counts), _WEIGHT.index(outcome))]
 
 
 def _edge(row: Row, since: datetime) -> Edge:

@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, and_, insert
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
-from memground.names import normal_name, plain, term
+from memground.names import EDGE, normal_name, plain, term
 from memground.postgres import versioned
 from memground.postgres.engine import Row
 from memground.postgres.prepared import Record
@@ -109,7 +109,7 @@ class GraphService:
         """A page of nodes by name."""
         scope = Scope(checks.name(user_id, "user_id"), View(view.now, view.known_at))
         kind = None if node_type is None else term(node_type, "node_type")
-        begins = plain(check_text(prefix, "prefix", limit=255, empty=True))
+        begins = plain(check_text(prefix, "prefix", limit=255, empty=True)).lstrip(EDGE)
         checks.limit(limit)
         name, of = (None, None) if cursor is None else _place(cursor)
         statement = queries.nodes(self._tables, scope.shape, typed=kind is not None, after=cursor is not None)

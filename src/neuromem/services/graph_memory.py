@@ -19,10 +19,10 @@ from neuromem.queries import graph as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.relations import GraphRules, names_asked, normal_names, normal_triple
 from neuromem.services import rows
-from neuromem.services.edge_plan import Edge, EdgePlan, Statement
+from neuromem.services.edge_plan import EdgePlan, Outcome, Statement
 from neuromem.services.graph import Thing, close_sources, hold_graph, node_values
 from neuromem.services.memories import MemoryService, checked_sources
-from neuromem.types import GraphFact, MemoryRef, Source, StoredTriples, Triple
+from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
 
 
 class GraphMemoryService:
@@ -70,15 +70,15 @@ class GraphMemoryService:
             plan.add(statement)
         await self._insert(self._tables.graph_nodes, made)
         written = await self._write(user_id, plan, stamp)
-        touched = [edge.key for edge in plan.edges if edge.said and not edge.forgotten]
+        touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
         links = dict.fromkeys(touched, came_from)
         await memories.link_sources(user_id, links, dict.fromkeys(touched, known), stamp, kind="edge")
         view = View(now=stamp.at)
 
-        def shown(edges: Sequence[Edge]) -> Any:
-            return tuple(rows.graph_edge(written.get(edge.key, edge.row or {}), view) for edge in edges)
+        def shown(outcome: Outcome) -> tuple[GraphEdge, ...]:
+            return tuple(rows.graph_edge(written.get(e.key, e.row or {}), view) for e in plan.edges(outcome))
 
-        return StoredTriples(shown(plan.stored), shown(plan.ended), shown(plan.changed), shown(plan.unchanged))
+        return StoredTriples(shown("stored"), shown("ended"), shown("changed"), shown("unchanged"))
 
     async def find_entity_facts(
         self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20
@@ -138,11 +138,12 @@ class GraphMemoryService:
         """Closes and appends what was planned; gives the newest row of each edge written."""
         vt = self._tables.graph_edges
         owned = vt.table.c.user_id == user_id
-        replaced = [edge.row["id"] for edge in plan.edges if edge.row is not None and edge.is_written]
+        changed = [edge for edge in plan.edges() if edge.is_written]
+        replaced = [edge.row["id"] for edge in changed if edge.row is not None]
         await versioned.close_rows(self._session, vt, replaced, stamp, where=owned, at=plan.known)
-        if forgotten := [edge.key for edge in plan.edges if edge.row is not None and edge.forgotten]:
+        if forgotten := [edge.key for edge in changed if edge.forgotten]:
             await close_sources(self._session, user_id, forgotten, stamp)
-        new = [row for edge in plan.edges if edge.is_written for row in edge.new_rows(user_id, plan.known, stamp)]
+        new = [row for edge in changed for row in edge.new_rows(user_id, plan.known, stamp)]
         await self._insert(vt, new)
         return {row["edge_id"]: row for row in new}
 
