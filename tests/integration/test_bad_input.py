@@ -25,6 +25,7 @@ from neuromem import (
     NotFoundError,
     ProviderError,
     Source,
+    Triple,
 )
 from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
 from neuromem.providers.embedding import EmbeddingProvider
@@ -251,6 +252,18 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         *(Bad(["good", bad.value], bad.says) for bad in NO_TERMS),
     ],
     "direction": [Bad(value, f"direction={value!r}") for value in (None, "up", 5, ["in"])],
+    "triples": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5)),
+        *(Bad([Triple("a", "b", "c"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5, "x")),
+        *(Bad([Triple("a", "b", "c"), Triple(bad.value, "b", "c")], bad.says) for bad in NO_NAMES),
+        *(Bad([Triple("a", "b", "c"), Triple("a", bad.value, "c")], bad.says) for bad in NO_TERMS),
+        *(
+            Bad([Triple("a", "b", "c", confidence=value)], f"confidence={value!r}")
+            for value in (-1, 1.1, math.nan, "1")
+        ),
+        Bad([Triple("a", "b", "c", valid_from=NAIVE)], "no timezone"),
+        Bad([Triple("a", "b", "c", valid_from=LONG_AGO, valid_to=LONG_AGO)], "valid_to="),
+    ],
     "max_depth": [Bad(value, f"max_depth={value!r}") for value in (None, 0, -1, 11, 2**70, True, 1.0, "4")],
     "properties": [
         *(Bad(value, f"got {type(value).__name__} {value!r}") for value in ("x", 5, [1], b"x", True)),
@@ -311,7 +324,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
 OPTIONAL = {("background_status", "user_id"), ("retry_failed", "user_id")}  # None means all users
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
-NAMES_ITS_PART = frozenset({"where", "memories", "messages", "values", "sources", "conversations"})
+NAMES_ITS_PART = frozenset({"where", "triples", "memories", "messages", "values", "sources", "conversations"})
 
 FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade, "graph.": GraphFacade}
 PUBLIC = {

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from neuromem import NeuroMemory, NewMessage, Source
+from neuromem import NeuroMemory, NewMessage, Source, Triple
 
 type Arguments = dict[str, Any]
 
@@ -143,6 +143,11 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "edge_type": "lives_in",
         "target_type": "place",
         "target_id": "Porto",
+    },
+    "graph.add_triples": lambda w: {
+        "user_id": w.user,
+        "triples": [Triple("Annie", "lives in", "Oslo"), Triple("Annie", "owns", "a boat")],
+        "sources": [w.message_id],
     },
     "retry_failed": lambda w: {"user_id": w.user},
 }
