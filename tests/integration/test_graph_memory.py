@@ -253,6 +253,20 @@ async def test_undo_takes_an_extraction_back_and_the_old_edge_holds_again(
     assert counts(await store(mind, user, OSLO)) == (0, 0, 0, 1)
 
 
+async def test_an_edge_that_another_has_changed_keeps_its_sources_when_its_writer_is_undone(
+    mind: NeuroMemory, clock: ManualClock, user: str
+) -> None:
+    message = await mind.ingest(user, "user", "chess is nice", origin="phone")
+    said = Triple("Anna", "hobby", "chess", confidence=0.5)
+    await store(mind, user, said, sources=[message.message_id], origin="first")
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Anna", "hobby", "chess"), origin="second")
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin="first")
+    fact = (await mind.graph.find_entity_facts(user, "Anna"))[0]
+    assert (fact.confidence, [source.id for source in fact.sources]) == (1.0, [message.message_id])
+
+
 BAD: Sequence[tuple[Any, str]] = [
     ([Triple("Anna", "likes", "tea"), Triple("", "likes", "tea")], "subject"),
     ([Triple("Anna", "likes", "tea\x00")], "object"),
