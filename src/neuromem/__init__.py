@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
+    from neuromem.relations import GraphRules
     from neuromem.types import (
         BackgroundStatus,
         Change,
@@ -32,6 +33,11 @@ if TYPE_CHECKING:
         Episode,
         Explanation,
         Fact,
+        GraphEdge,
+        GraphFact,
+        GraphNeighbor,
+        GraphNode,
+        GraphPath,
         Hit,
         KeyValue,
         Memory,
@@ -48,6 +54,7 @@ if TYPE_CHECKING:
         Session,
         Source,
         Stats,
+        StoredTriples,
         Triple,
     )
 
@@ -71,6 +78,12 @@ __all__ = [
     "F",
     "Fact",
     "Filter",
+    "GraphEdge",
+    "GraphFact",
+    "GraphNeighbor",
+    "GraphNode",
+    "GraphPath",
+    "GraphRules",
     "Hit",
     "HygieneRules",
     "InvalidInputError",
@@ -99,6 +112,7 @@ __all__ = [
     "Session",
     "Source",
     "Stats",
+    "StoredTriples",
     "SystemClock",
     "Triple",
     "TruncatedError",
@@ -131,6 +145,7 @@ _HOMES = {
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
+    "neuromem.relations": ("GraphRules",),
     "neuromem.types": (
         "BackgroundStatus",
         "Change",
@@ -139,6 +154,11 @@ _HOMES = {
         "Episode",
         "Explanation",
         "Fact",
+        "GraphEdge",
+        "GraphFact",
+        "GraphNeighbor",
+        "GraphNode",
+        "GraphPath",
         "Hit",
         "KeyValue",
         "Memory",
@@ -155,6 +175,7 @@ _HOMES = {
         "Session",
         "Source",
         "Stats",
+        "StoredTriples",
         "Triple",
     ),
 }
