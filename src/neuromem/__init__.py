@@ -17,10 +17,12 @@ if TYPE_CHECKING:
         ModelMissingError,
         NotFoundError,
         ProviderError,
+        TruncatedError,
         UnavailableError,
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.types import (
         BackgroundStatus,
@@ -64,6 +66,7 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Diff",
+    "EmbeddingCall",
     "Emotion",
     "Episode",
     "Explanation",
@@ -79,6 +82,7 @@ __all__ = [
     "InvalidInputError",
     "JobPolicy",
     "KeyValue",
+    "LLMCall",
     "ManualClock",
     "Memory",
     "MemoryStoreError",
@@ -103,6 +107,7 @@ __all__ = [
     "Stats",
     "SystemClock",
     "Triple",
+    "TruncatedError",
     "UnavailableError",
     "UnsupportedError",
     "__version__",
@@ -125,10 +130,12 @@ _HOMES = {
         "ModelMissingError",
         "NotFoundError",
         "ProviderError",
+        "TruncatedError",
         "UnavailableError",
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.types": (
         "BackgroundStatus",

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -13,6 +14,9 @@ from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.facades import AsOf, Context, Transaction, Writer
+from neuromem.providers.llm import LLMProvider
+from neuromem.providers.storage import ObjectStorage
+from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
 from neuromem.services.reembedding import Progress, Reembedding
@@ -32,7 +36,9 @@ class NeuroMemory(Writer):
     `database_url`: a PostgreSQL URL (`postgresql://user@host/db?sslmode=require`); None starts an embedded PostgreSQL
     in your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English;
     install it once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how
-    hits are scored.
+    hits are scored. `llm`: the language model that extracts memories (None: messages are stored and searched as they
+    are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
+    call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections.
 
@@ -43,19 +49,28 @@ class NeuroMemory(Writer):
         self,
         database_url: str | None = None,
         embedding: EmbeddingProvider | None = None,
+        llm: LLMProvider | None = None,
+        storage: ObjectStorage | None = None,
         *,
         schema: str = DEFAULT_SCHEMA,
         ranking: RankingProfile | None = None,
         background: bool | JobPolicy = True,
         clock: Clock | None = None,
         pool_size: int = 10,
+        on_llm_call: LLMHook | None = None,
+        on_embedding_call: EmbeddingHook | None = None,
     ) -> None:
         checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
+        checks.instance(llm, "llm", LLMProvider | None, "an LLMProvider such as OpenAILLM(…)")
+        checks.instance(storage, "storage", ObjectStorage | None, "an ObjectStorage")
+        checks.function(on_llm_call, "on_llm_call")
+        checks.function(on_embedding_call, "on_embedding_call")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
         checks.instance(clock, "clock", Clock | None, "a Clock")
-        self._embedding = LocalEmbedding() if embedding is None else embedding
+        self._model = LocalEmbedding() if embedding is None else embedding
         self._owns_embedding = embedding is None
+        self._embedding = WatchedEmbedding(self._model, on_embedding_call) if on_embedding_call else self._model
         self._db = Database(
             database_url,
             dims=self._embedding.dims,
@@ -74,6 +89,8 @@ class NeuroMemory(Writer):
                 embedding=self._embedding,
                 ranking=ranking or RankingProfile(),
                 announce=self._announce,
+                llm=None if llm is None else WatchedLLM(llm, on_llm_call),
+                storage=storage,
             )
         )
 
@@ -83,8 +100,8 @@ class NeuroMemory(Writer):
         Raises ConfigurationError (an address, login or extension is wrong), ModelMissingError, ModelMismatchError,
         UnavailableError (the server does not answer).
         """
-        if isinstance(self._embedding, LocalEmbedding):
-            self._embedding.ensure_installed()
+        if isinstance(self._model, LocalEmbedding):
+            self._model.ensure_installed()
         await self._db.init()
         if self._works and self._worker is None:
             self._worker = BackgroundWorker(self._db, self._embedding, self._policy)
@@ -108,17 +125,7 @@ class NeuroMemory(Writer):
 
     def as_of(self, moment: datetime) -> AsOf:
         """All reads as they would have answered at `moment`."""
-        context = self._context
-        return AsOf(
-            Context(
-                context.source,
-                context.clock,
-                context.embedding,
-                context.ranking,
-                context.announce,
-                as_of=as_utc(moment, "moment"),
-            )
-        )
+        return AsOf(replace(self._context, as_of=as_utc(moment, "moment")))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -130,7 +137,6 @@ class NeuroMemory(Writer):
                 await tx.add_memory("anna", "lives in Porto")
                 await tx.kv.set("profile", "anna", "city", "Porto")
         """
-        context = self._context
         announced = False
 
         def announce() -> None:
@@ -139,7 +145,7 @@ class NeuroMemory(Writer):
 
         async with self._db.session() as session:
             shared = _Shared(session)
-            yield Transaction(Context(shared, context.clock, context.embedding, context.ranking, announce))
+            yield Transaction(replace(self._context, source=shared, announce=announce))
         if announced:
             self._announce()
 

@@ -11,6 +11,8 @@ from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
 from memground.view import View
 from neuromem.db import Session
+from neuromem.providers.llm import LLMProvider
+from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
 
 type Where = Filter | Mapping[str, Any]
@@ -29,7 +31,7 @@ class Context:
     """What facades stand on.
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
-    background work.
+    background work. `llm` and `storage` are None where none was given.
     """
 
     source: SessionSource
@@ -38,6 +40,8 @@ class Context:
     ranking: RankingProfile
     announce: Callable[[], None]
     as_of: datetime | None = None
+    llm: LLMProvider | None = None
+    storage: ObjectStorage | None = None
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
         asked = None if as_of is None else as_utc(as_of, "as_of")
