@@ -13,6 +13,7 @@ from memground.errors import InvalidInputError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
+from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
@@ -53,7 +54,10 @@ class NeuroMemory(Writer):
         storage: ObjectStorage | None = None,
         *,
         schema: str = DEFAULT_SCHEMA,
+        auto_extract: bool = True,
         ranking: RankingProfile | None = None,
+        extraction: ExtractionPolicy | None = None,
+        hygiene: HygieneRules | None = None,
         background: bool | JobPolicy = True,
         clock: Clock | None = None,
         pool_size: int = 10,
@@ -66,6 +70,9 @@ class NeuroMemory(Writer):
         checks.function(on_llm_call, "on_llm_call")
         checks.function(on_embedding_call, "on_embedding_call")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
+        checks.instance(auto_extract, "auto_extract", bool, "True or False")
+        checks.instance(extraction, "extraction", ExtractionPolicy | None, "an ExtractionPolicy")
+        checks.instance(hygiene, "hygiene", HygieneRules | None, "HygieneRules")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
         checks.instance(clock, "clock", Clock | None, "a Clock")
         self._model = LocalEmbedding() if embedding is None else embedding
@@ -82,6 +89,7 @@ class NeuroMemory(Writer):
         self._policy = background if isinstance(background, JobPolicy) else JobPolicy()
         self._works = background is not False
         self._worker: BackgroundWorker | None = None
+        self._extraction = extraction or ExtractionPolicy()
         super().__init__(
             Context(
                 source=self._db,
@@ -91,6 +99,8 @@ class NeuroMemory(Writer):
                 announce=self._announce,
                 llm=None if llm is None else WatchedLLM(llm, on_llm_call),
                 storage=storage,
+                extraction=self._extraction if auto_extract and llm is not None else None,
+                hygiene=hygiene or HygieneRules(),
             )
         )
 

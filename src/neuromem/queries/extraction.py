@@ -2,23 +2,17 @@
 
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 from sqlalchemy import (
     UUID,
     BigInteger,
-    ColumnElement,
     DateTime,
-    FromClause,
-    Integer,
     String,
     and_,
     any_,
     bindparam,
-    exists,
     func,
     literal,
-    or_,
     select,
     union_all,
 )

@@ -38,53 +38,58 @@ class Derived:
 
 
 class HygieneService:
-    """Adds derived memories of one user, or joins them with what says the same. The caller holds the user."""
+    """Adds derived memories of one user, or joins them with what says the same. The caller holds the user.
 
-    def __init__(self, session: Session, rules: HygieneRules, *, exact: bool) -> None:
+    `exact`: whether a memory is compared with all there are, or with those an index finds.
+    """
+
+    def __init__(
+        self, session: Session, user_id: str, stamp: Stamp, rules: HygieneRules, *, exact: bool = True
+    ) -> None:
         self._session = session
         self._tables = session.tables
+        self._user_id = user_id
+        self._stamp = stamp
         self._rules = rules
         self._exact = exact
 
-    async def remember(self, user_id: str, derived: Derived, stamp: Stamp) -> tuple[str, Outcome]:
+    async def remember(self, derived: Derived) -> tuple[str, Outcome]:
         """The id of the memory that now says it, and what was done.
 
         Told again, a memory gets a source more, the higher confidence and importance, and counts from the latest
         telling; told with more detail, it gets the fuller text, too. Nothing of either is lost.
         """
-        found = await self._same(user_id, derived)
+        found = await self._same(derived)
         if found is None:
             memory_id = derived.row["memory_id"]
             event_at = derived.row["valid_from"] or derived.known_from
             row = {**derived.row, "known_from": derived.known_from, "event_at": event_at}
             await self._session.execute(insert(self._tables.embeddings.table).values(row))
-            await self.link(user_id, "memory", memory_id, derived.sources, derived.known_from, stamp)
+            await self.link("memory", memory_id, derived.sources, derived.known_from)
             return str(memory_id), "added"
         known, richer = found
         memory_id = known["memory_id"]
-        owned = memories.owned(self._tables, user_id, memory_id)
-        writer = Backdated(self._session, self._tables.embeddings, owned, stamp, derived.known_from)
+        owned = memories.owned(self._tables, self._user_id, memory_id)
+        writer = Backdated(self._session, self._tables.embeddings, owned, self._stamp, derived.known_from)
         values = self._together(known, derived, richer=richer)
         if known["known_from"] > derived.known_from:
             # It was told earlier than was known. What was learned later stays as it is.
             values = {name: derived.row[name] for name in self._columns} | {"event_at": values["event_at"]}
-            await writer.learn(memory_id, values, {"user_id": user_id})
+            await writer.learn(memory_id, values, {"user_id": self._user_id})
         else:
             await writer.learn(memory_id, values)
         ended = None
         if known["known_to"] is not None:
-            ended = (await self._session.execute(queries.last(self._tables, user_id, memory_id))).one()
-        await self.link(user_id, "memory", memory_id, derived.sources, derived.known_from, stamp, ended=ended)
+            ended = (await self._session.execute(queries.last(self._tables, self._user_id, memory_id))).one()
+        await self.link("memory", memory_id, derived.sources, derived.known_from, ended=ended)
         return str(memory_id), "enriched" if richer else "restated"
 
     async def link(
         self,
-        user_id: str,
         kind: str,
         derived_id: uuid.UUID,
         sources: Sequence[Source],
         known_from: datetime,
-        stamp: Stamp,
         *,
         ended: Any = None,
     ) -> None:
@@ -96,14 +101,14 @@ class HygieneService:
         if not ids:
             return
         there = set(
-            (await self._session.execute(queries.linked(self._tables, user_id, derived_id, ids))).scalars().all()
+            (await self._session.execute(queries.linked(self._tables, self._user_id, derived_id, ids))).scalars().all()
         )
         new = [
             versioned.new_row(
-                stamp,
+                self._stamp,
                 {
                     "link_id": uuid.uuid4(),
-                    "user_id": user_id,
+                    "user_id": self._user_id,
                     "derived_kind": kind,
                     "derived_id": derived_id,
                     "source_kind": source.kind,
@@ -126,18 +131,20 @@ class HygieneService:
             self._tables.vector_column,
         )  # fmt: skip
 
-    async def _same(self, user_id: str, derived: Derived) -> tuple[Row, bool] | None:
+    async def _same(self, derived: Derived) -> tuple[Row, bool] | None:
         """The memory that says the same, and whether the new one says more.
 
         The most similar of those known then; else the first that was learned after it: which of the later ones there
         are must not matter to a moment that knows none of them.
         """
         row = derived.row
-        statement = queries.alike(self._tables, Scope(user_id, View(now=derived.known_from)).shape, exact=self._exact)
+        statement = queries.alike(
+            self._tables, Scope(self._user_id, View(now=derived.known_from)).shape, exact=self._exact
+        )
         found = await self._session.fetch(
             statement,
             {
-                "user_id": user_id,
+                "user_id": self._user_id,
                 "since": derived.known_from,
                 "memory_type": row["memory_type"],
                 "vector": row[self._tables.vector_column],
@@ -161,15 +168,16 @@ class HygieneService:
             event_at = known["event_at"] if row["valid_from"] is None or known["valid_from"] else told_at
         else:
             event_at = max(known["event_at"], told_at)
-        values = {
+        valid_from, valid_to = known["valid_from"] or row["valid_from"], known["valid_to"] or row["valid_to"]
+        if valid_from is not None and valid_to is not None and valid_to <= valid_from:
+            valid_from, valid_to = known["valid_from"], known["valid_to"]
+        values: dict[str, Any] = {
             "metadata_": merged(known["metadata_"], row["metadata_"]),
             "importance": max(known["importance"], row["importance"]),
-            "valid_from": known["valid_from"] or row["valid_from"],
-            "valid_to": known["valid_to"] or row["valid_to"],
+            "valid_from": valid_from,
+            "valid_to": valid_to,
             "event_at": event_at,
         }
-        if values["valid_from"] and values["valid_to"] and values["valid_to"] <= values["valid_from"]:
-            values |= {"valid_from": known["valid_from"], "valid_to": known["valid_to"]}
         if richer:
             vector = self._tables.vector_column
             values |= {name: row[name] for name in ("content", "words", vector)}
