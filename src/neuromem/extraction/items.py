@@ -11,7 +11,7 @@ type Reason = Literal["unusable", "unsure", "personality", "values", "too many"]
 
 @dataclass(frozen=True, slots=True)
 class ProfileUpdate(Value):
-    """A new value of the user's profile: `key` in snake case, `value` as JSON holds it (None: it no longer holds)."""
+    """A new value of the user's profile: `key` in snake case, `value` as JSON holds it."""
 
     key: str
     value: Any
