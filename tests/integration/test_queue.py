@@ -342,8 +342,9 @@ async def test_or_until_somebody_is_in_a_hurry(engine: AsyncEngine) -> None:
     await gather(engine, 1)
     await gather(engine, 1, ref="s2")
     async with engine.begin() as connection:
-        assert await patient.hurry(connection, table.c.ref == "s2") == 1
-    assert refs((await claim(engine)).jobs) == ["s2"]
+        assert await patient.hurry(connection, table.c.ref == "s2", note={"all": True}) == 1
+    (job,) = (await claim(engine)).jobs
+    assert job.payload == {"of": "s2", "gathered": 1, "all": True}
 
 
 async def test_what_is_added_while_it_is_worked_on_waits_for_who_finishes_it(engine: AsyncEngine) -> None:
@@ -365,7 +366,7 @@ async def test_adding_does_not_shorten_the_pause_after_an_error(engine: AsyncEng
     await fail(engine, JobQueue(table, JobPolicy(backoff=3600, backoff_max=3600)), await claim(engine))
     await gather(engine, 3, idle=0)
     async with engine.begin() as connection:
-        assert await patient.hurry(connection) == 0
+        assert await patient.hurry(connection, note={}) == 0
     assert (await claim(engine)).jobs == []
 
 

@@ -230,12 +230,24 @@ class JobQueue:
                 },
             )
 
-    async def hurry(self, connection: Executor, *where: ColumnElement[bool]) -> int:
-        """Makes jobs due that wait for their time, not those that wait after an error; returns how many."""
+    async def hurry(self, connection: Executor, *where: ColumnElement[bool], note: Mapping[str, Any]) -> int:
+        """Makes jobs due that wait for their time, not those that wait after an error; returns how many.
+
+        `note` is added to the payload, also of those that are being worked on: see `payload`.
+        """
         t, now = self.table, func.clock_timestamp()
-        waiting = and_(t.c.failed_at.is_(None), t.c.attempts == 0, t.c.run_after > now)
-        result = await connection.execute(update(t).where(waiting, *where).values(run_after=now).returning(t.c.id))
+        waits = and_(t.c.attempts == 0, t.c.run_after > now)
+        unnoted = ~t.c.payload.op("@>", is_comparison=True)(literal(dict(note), JSONB))
+        hurried = update(t).where(t.c.failed_at.is_(None), or_(waits, unnoted), *where)
+        payload = t.c.payload.op("||")(literal(dict(note), JSONB))
+        run_after = case((waits, now), else_=t.c.run_after)
+        result = await connection.execute(hurried.values(run_after=run_after, payload=payload).returning(t.c.id))
         return len(result.all())
+
+    async def payload(self, connection: Executor, lease: Lease, ref: str) -> Mapping[str, Any] | None:
+        """A claimed job's payload as it is now, and the job locked; None where the lease was lost."""
+        statement = select(self.table.c.payload).where(self._held(lease, [ref])).with_for_update()
+        return (await connection.execute(statement)).scalar()
 
     async def set_aside(self, connection: Executor, lease: Lease, ref: str, job: NewJob, error: str) -> bool:
         """Puts a failed job in the place of one whose last try failed, so that later work can go on without it.

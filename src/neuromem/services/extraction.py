@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from sqlalchemy import insert
@@ -16,9 +16,13 @@ from memground.text import show
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.extraction.asking import Asked, Turn, extraction_messages
 from neuromem.extraction.items import Dropped, Extracted, Extraction
-from neuromem.extraction.policy import HygieneRules
+from neuromem.extraction.parsing import parse_extraction
+from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.schema import EXTRACTION_SCHEMA
 from neuromem.providers.llm import LLMProvider
+from neuromem.queries import extraction as queries
 from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
 from neuromem.services.hygiene import Derived, HygieneService, Outcome
@@ -53,12 +57,46 @@ class MemoryExtractionService:
         llm: LLMProvider | None = None,
         *,
         rules: HygieneRules | None = None,
+        timezone: tzinfo = UTC,
     ) -> None:
         self._session = session
         self._tables = session.tables
         self._embedding = embedding
         self._llm = llm
         self._rules = rules or HygieneRules()
+        self._timezone = timezone
+
+    async def read(
+        self, user_id: str, session_id: str, policy: ExtractionPolicy, *, limit: int, only: Sequence[str] = ()
+    ) -> Asked | None:
+        """The turns of a session that wait, at most `limit` (or those of certain messages), and what was said before.
+
+        None when none waits any more.
+        """
+        execute, tables = self._session.execute, self._tables
+        if only:
+            named = [uuid.UUID(message_id) for message_id in only]
+            rows = (await execute(queries.among(tables, user_id, named))).all()
+        else:
+            rows = (await execute(queries.unread(tables, user_id, session_id, limit))).all()
+        if not rows:
+            return None
+        earlier: Sequence[Any] = ()
+        if policy.context:
+            before = queries.before(tables, user_id, session_id, rows[0].seq, policy.context)
+            earlier = (await execute(before)).all()[::-1]
+        return Asked(turns=tuple(map(_turn, rows)), earlier=tuple(map(_turn, earlier)), timezone=self._timezone)
+
+    async def _classify_messages(self, asked: Asked, policy: ExtractionPolicy) -> Extraction:
+        """What the language model finds in the turns: one call. Raises ProviderError, UnavailableError."""
+        assert self._llm is not None, "extraction without a language model"
+        answer = await self._llm.chat_json(
+            extraction_messages(asked, policy),
+            schema=EXTRACTION_SCHEMA,
+            temperature=policy.temperature,
+            max_tokens=policy.max_tokens,
+        )
+        return self.sound(parse_extraction(answer, asked, self._rules, model=self._llm.model_id))
 
     async def apply(
         self, user_id: str, extraction: Extraction, *, read: Sequence[str], origin: str
@@ -229,6 +267,10 @@ def messages_named(sources: object) -> tuple[str, ...]:
         message_id = source.id if isinstance(source, Source) else source
         found[str(checks.identifier(message_id, "source id"))] = None
     return tuple(found)
+
+
+def _turn(row: Any) -> Turn:
+    return Turn(str(row.message_id), row.role, row.content, row.event_at, row.speaker)
 
 
 def _messages(ids: Sequence[str]) -> list[Source]:
