@@ -52,7 +52,7 @@ def extraction_messages(asked: Asked, policy: ExtractionPolicy | None = None) ->
     providers can cache them), then the turns, one JSON object a line."""
     policy = policy or ExtractionPolicy()
     lines = [
-        _line(
+        json_line(
             {
                 "turn": number,
                 "time": _local(turn.at, asked.timezone),
@@ -64,9 +64,9 @@ def extraction_messages(asked: Asked, policy: ExtractionPolicy | None = None) ->
         for number, turn in enumerate(asked.numbered, 1)
     ]
     first = len(asked.earlier)
-    parts = [_block("earlier", lines[:first]), _block("conversation", lines[first:])]
+    parts = [block("earlier", lines[:first]), block("conversation", lines[first:])]
     if asked.known:
-        parts.insert(0, _block("known", (_line(_shortened(fact, policy.turn_characters)) for fact in asked.known)))
+        parts.insert(0, block("known", (json_line(_shortened(fact, policy.turn_characters)) for fact in asked.known)))
     language = language_of(turn.content for turn in asked.turns)
     return [
         {"role": "system", "content": instructions("extract", language)},
@@ -91,13 +91,14 @@ def language_of(texts: Iterable[str]) -> Language:
     return "zh" if chinese * 5 >= letters > 0 and japanese * 10 <= chinese else "en"
 
 
-def _block(name: str, lines: Iterable[str]) -> str:
+def block(name: str, lines: Iterable[str]) -> str:
+    """Lines between <name> and </name>; nothing where there are none."""
     inside = "\n".join(lines)
     return f"<{name}>\n{inside}\n</{name}>" if inside else ""
 
 
-def _line(value: Any) -> str:
-    """JSON on one line without `<` or `>`: no text can end its line, its quotes or its block."""
+def json_line(value: Any) -> str:
+    """A value as JSON on one line without `<` or `>`: no text in it can end its line, its quotes or its block."""
     line = json.dumps(value, ensure_ascii=False)
     for character in "<>\u2028\u2029\x85":
         line = line.replace(character, f"\\u{ord(character):04x}")
