@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
+    from neuromem.relations import GraphRules
     from neuromem.types import (
         BackgroundStatus,
         Change,
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
         ExtractionResult,
         ExtractionStatus,
         Fact,
+        GraphEdge,
+        GraphFact,
+        GraphNeighbor,
+        GraphNode,
+        GraphPath,
         Hit,
         KeyValue,
         Memory,
@@ -51,6 +57,7 @@ if TYPE_CHECKING:
         Session,
         Source,
         Stats,
+        StoredTriples,
         Triple,
     )
 
@@ -77,6 +84,12 @@ __all__ = [
     "F",
     "Fact",
     "Filter",
+    "GraphEdge",
+    "GraphFact",
+    "GraphNeighbor",
+    "GraphNode",
+    "GraphPath",
+    "GraphRules",
     "Hit",
     "HygieneRules",
     "InvalidInputError",
@@ -105,6 +118,7 @@ __all__ = [
     "Session",
     "Source",
     "Stats",
+    "StoredTriples",
     "SystemClock",
     "Triple",
     "TruncatedError",
@@ -137,6 +151,7 @@ _HOMES = {
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
+    "neuromem.relations": ("GraphRules",),
     "neuromem.types": (
         "BackgroundStatus",
         "Change",
@@ -148,6 +163,11 @@ _HOMES = {
         "ExtractionResult",
         "ExtractionStatus",
         "Fact",
+        "GraphEdge",
+        "GraphFact",
+        "GraphNeighbor",
+        "GraphNode",
+        "GraphPath",
         "Hit",
         "KeyValue",
         "Memory",
@@ -164,6 +184,7 @@ _HOMES = {
         "Session",
         "Source",
         "Stats",
+        "StoredTriples",
         "Triple",
     ),
 }

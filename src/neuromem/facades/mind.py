@@ -10,6 +10,7 @@ from memground.filters import parse
 from neuromem import checks
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
 from neuromem.services.extraction import MemoryExtractionService, messages_named
@@ -46,11 +47,13 @@ class Reader:
 
     kv: KVReader
     conversations: ConversationsReader
+    graph: GraphReader
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.kv = KVReader(context)
         self.conversations = ConversationsReader(context)
+        self.graph = GraphReader(context)
 
     async def recall(
         self,
@@ -158,11 +161,13 @@ class Writer(Reader):
 
     kv: KVFacade
     conversations: ConversationsFacade
+    graph: GraphFacade
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.kv = KVFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]  # set once, never reassigned
         self.conversations = ConversationsFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.graph = GraphFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def ingest(
         self,
