@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.extraction.results import ExtractionFailure, ExtractionResult, ExtractionStatus
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
         Emotion,
         Episode,
         Explanation,
-        ExtractionFailure,
-        ExtractionResult,
-        ExtractionStatus,
         Fact,
         GraphEdge,
         GraphFact,
@@ -149,6 +147,7 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.extraction.results": ("ExtractionFailure", "ExtractionResult", "ExtractionStatus"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),
@@ -159,9 +158,6 @@ _HOMES = {
         "Emotion",
         "Episode",
         "Explanation",
-        "ExtractionFailure",
-        "ExtractionResult",
-        "ExtractionStatus",
         "Fact",
         "GraphEdge",
         "GraphFact",

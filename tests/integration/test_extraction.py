@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from memground.clock import ManualClock
 from neuromem import (
@@ -207,6 +208,22 @@ async def test_a_none_ends_a_profile_value(life: Life) -> None:
     assert await life.mind.as_of(at(1)).kv.get("profile", "anna", "pet") == "Rex"
 
 
+async def test_triples_become_edges_with_both_clocks_and_sources(life: Life) -> None:
+    sources = await life.say(1, "I live in Oslo")
+    first = await life.learn(2, triples=[Triple("Anna", "lives_in", "Oslo")], sources=sources)
+    second = await life.learn(5, triples=[{"subject": "anna", "relation": "lives in", "object": "Porto"}])
+    assert (len(first.triples.stored), len(second.triples.stored), len(second.triples.ended)) == (1, 1, 1)
+    assert first.triples.stored[0].known_from == at(1)
+    facts = await life.mind.graph.find_entity_facts("anna", "where does Anna live?")
+    assert [(fact.object, fact.valid_to is None) for fact in facts] == [("Porto", True), ("Oslo", False)]
+    async with life.mind._db.read() as session:
+        links = session.tables.memory_sources.table
+        found = await session.execute(
+            select(links.c.derived_id, links.c.source_id).where(links.c.derived_kind == "edge")
+        )
+        assert (str(first.triples.stored[0].edge_id), sources[0]) in [(str(a), str(b)) for a, b in found]
+
+
 async def test_undo_takes_an_extraction_back(life: Life) -> None:
     await life.learn(1, Fact("likes tea", confidence=0.5), profile_updates={"city": "Oslo"})
     await life.learn(2, "Likes tea", "likes rain", profile_updates={"city": "Porto"}, origin="second")
@@ -254,7 +271,7 @@ async def test_unsure_and_too_many_items_are_counted_not_kept(open_mind: OpenMin
         ({"facts": [{"content": "a", "emotion": {"valence": 3, "arousal": 0}}]}, r"emotion.valence=3"),
         ({"facts": [Fact("a", entities="Porto")]}, r"entities must be a list"),  # type: ignore[arg-type]
         ({"episodes": [Fact("a")]}, r"episodes\[0\] must be a Episode"),
-        ({"triples": [Triple("a", "", "b")]}, r"triples\[0\].relation is empty"),
+        ({"triples": [Triple("a", "", "b")]}, r"triples\[0\]: relation is empty"),
         ({"profile_updates": ["a"]}, "profile_updates must be a dict"),
         ({"profile_updates": {"a": object()}}, "which JSON cannot hold"),
         ({"sources": ["x"]}, "source id='x' is no id"),

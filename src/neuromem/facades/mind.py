@@ -8,15 +8,16 @@ from uuid import UUID
 
 from memground.filters import parse
 from neuromem import checks
+from neuromem.extraction.results import ExtractionResult
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
-from neuromem.services.extraction import MemoryExtractionService, messages_named
+from neuromem.services.extraction import MemoryExtractionService
 from neuromem.services.given import extraction_of
 from neuromem.services.history import HistoryService
-from neuromem.services.memories import MemoryService
+from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
 from neuromem.services.stats import StatsService
@@ -24,7 +25,6 @@ from neuromem.types import (
     DEFAULT_ORIGIN,
     Diff,
     Episode,
-    ExtractionResult,
     Fact,
     Hit,
     Memory,
@@ -257,11 +257,12 @@ class Writer(Reader):
         they as extracted. One embedding batch. Raises InvalidInputError, NotFoundError (a source), ProviderError.
         """
         checks.name(user_id, "user_id")
-        read = messages_named(sources)
-        given = extraction_of(facts, episodes, triples, profile_updates, read)
+        named = list({source.id: source for source in checked_sources(sources)}.values())
+        ids = tuple(source.id for source in named)
+        given = extraction_of(facts, episodes, triples, profile_updates, ids)
         async with self._context.source.session() as session:
             service = MemoryExtractionService(session, self._context.embedding, rules=self._context.hygiene)
-            return await service.apply(user_id, given, read=read, origin=origin)
+            return await service.apply(user_id, given, sources=named, origin=origin)
 
     async def update_memory(
         self,

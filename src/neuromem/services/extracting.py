@@ -16,6 +16,7 @@ from neuromem.providers.llm import LLMProvider
 from neuromem.queries.extraction import ALL, MESSAGES, SESSION
 from neuromem.services.extraction import MemoryExtractionService, Vectors
 from neuromem.services.extraction_jobs import ExtractionJobs
+from neuromem.types import Source
 
 CALLS_AT_ONCE = 4
 """Sessions that one program has the language model read at the same time."""
@@ -90,7 +91,7 @@ class MessageExtractor:
                 return
             stamp = session.stamp(f"extraction-{uuid.uuid4().hex[:12]}")
             result = await self._service(session).store(
-                job.owner, extraction, vectors, stamp, read=[turn.id for turn in asked.turns]
+                job.owner, extraction, vectors, stamp, sources=[Source("message", turn.id) for turn in asked.turns]
             )
             await ExtractionJobs(session, self._queue).again(
                 job.owner, job.payload[SESSION], self._policy, at_once=ALL in payload or job.attempts > 1

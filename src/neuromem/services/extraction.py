@@ -10,21 +10,21 @@ from sqlalchemy import insert
 
 from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider
-from memground.errors import NotFoundError
 from memground.postgres.versioned import lock_name, new_row
-from memground.text import show
 from memground.view import View
-from neuromem import checks
 from neuromem.db import Session
 from neuromem.extraction.asking import Asked, Turn, extraction_messages
 from neuromem.extraction.items import Dropped, Extracted, Extraction
 from neuromem.extraction.parsing import parse_extraction
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.results import NOTHING_STORED, ExtractionResult
 from neuromem.extraction.schema import EXTRACTION_SCHEMA
 from neuromem.providers.llm import LLMProvider
 from neuromem.queries import extraction as queries
 from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
+from neuromem.relations import GraphRules
+from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.hygiene import Derived, HygieneService, Outcome
 from neuromem.services.kv import KVService
 from neuromem.services.memories import MemoryService
@@ -33,11 +33,11 @@ from neuromem.types import (
     DEFAULT_IMPORTANCE,
     PROFILE_NAMESPACE,
     Episode,
-    ExtractionResult,
     Fact,
     MemoryType,
     NewMemory,
     Source,
+    StoredTriples,
     Value,
 )
 
@@ -99,12 +99,13 @@ class MemoryExtractionService:
         return self.sound(parse_extraction(answer, asked, self._rules, model=self._llm.model_id))
 
     async def apply(
-        self, user_id: str, extraction: Extraction, *, read: Sequence[str], origin: str
+        self, user_id: str, extraction: Extraction, *, sources: Sequence[Source], origin: str
     ) -> ExtractionResult:
-        """Stores an extraction made elsewhere from the messages `read`; see the facade."""
+        """Stores an extraction made elsewhere from `sources`; see the facade."""
         stamp = self._session.stamp(origin)
         kept = self.sound(extraction)
-        return await self.store(user_id, kept, await self.embed(kept), stamp, read=read, at_once=True)
+        vectors = await self.embed(kept)
+        return await self.store(user_id, kept, vectors, stamp, sources=sources, at_once=True)
 
     def sound(self, extraction: Extraction) -> Extraction:
         """The extraction without what the rules drop, which is counted in `dropped`."""
@@ -129,25 +130,27 @@ class MemoryExtractionService:
         vectors: Vectors,
         stamp: Stamp,
         *,
-        read: Sequence[str],
+        sources: Sequence[Source],
         at_once: bool = False,
     ) -> ExtractionResult:
         """Stores everything in the session's transaction, each item as known since the last of its sources.
 
-        `read`: the messages it was made from. They count as extracted since they were known themselves, so that nobody
-        sees how late a worker came, and with which others it took them; `at_once`: since the last of them was known.
-        Raises NotFoundError for a message that is not the user's.
+        `sources`: all it was made from. Messages count as extracted since they were known themselves, so that nobody
+        sees how late a worker came, and with which others it took them; `at_once`: since the last source was known.
+        Raises NotFoundError for a source that is not the user's.
         """
         await self._session.hold(user_id)
         # Two extractions of one user at once would not see what the other adds.
         await lock_name(self._session, f"{self._tables.schema}/{user_id}/extraction")
-        known = await self._known_since(user_id, extraction, read)
+        known = await self._known_since(user_id, extraction, sources)
         run = _Run(self._session, user_id, stamp, self._rules, known)
         exact = await SearchService(self._session, self._embedding).exact(Scope(user_id, View(now=stamp.at)))
         await run.remember(extraction, vectors, exact=exact)
         await run.set_profile(extraction)
-        last = known.of(read, stamp)
-        await run.mark({key: last if at_once else known.since[key] for key in read})
+        await run.relate(extraction)
+        last = known.of([source.id for source in sources], stamp)
+        messages = [source.id for source in sources if source.kind == "message"]
+        await run.mark({key: last if at_once else known.since[key] for key in messages})
         return ExtractionResult(
             origin=stamp.origin,
             at=stamp.at,
@@ -169,20 +172,25 @@ class MemoryExtractionService:
                 dropped.append(Dropped(kind, reason, count))  # pyright: ignore[reportArgumentType]
         return tuple(kept)
 
-    async def _known_since(self, user_id: str, extraction: Extraction, read: Sequence[str]) -> "_Known":
-        ids = {*read}
+    async def _known_since(self, user_id: str, extraction: Extraction, sources: Sequence[Source]) -> "_Known":
+        named = {source.id: source for source in sources}
         for items in (extraction.facts, extraction.episodes, extraction.triples, extraction.profile_updates):
-            ids |= {source for item in items for source in item.sources}
-        named = {uuid.UUID(message_id): [Source("message", message_id)] for message_id in ids}
-        since = await MemoryService(self._session).sources_known_since(user_id, named)
-        return _Known({str(key): moment for key, moment in since.items()})
+            for item in items:  # what explains a turn may be named, too
+                named |= {key: Source("message", key) for key in item.sources if key not in named}
+        links = {uuid.UUID(key): [source] for key, source in named.items()}
+        since = await MemoryService(self._session).sources_known_since(user_id, links)
+        return _Known({str(key): moment for key, moment in since.items()}, named)
 
 
 @dataclass(frozen=True)
 class _Known:
-    """Since when messages are known."""
+    """Since when sources are known, and what they are, by id."""
 
     since: Mapping[str, datetime]
+    named: Mapping[str, Source]
+
+    def sources(self, ids: Sequence[str]) -> list[Source]:
+        return [self.named[key] for key in ids]
 
     def of(self, sources: Sequence[str], stamp: Stamp) -> datetime:
         """Since when something is known that comes from them."""
@@ -210,7 +218,7 @@ class _Run:
     known: _Known
     memories: dict[Outcome, list[str]] = field(default_factory=dict[Outcome, list[str]])
     profile: dict[str, None] = field(default_factory=dict[str, None])
-    triples: int = 0
+    triples: StoredTriples = NOTHING_STORED
 
     async def remember(self, extraction: Extraction, vectors: Vectors, *, exact: bool) -> None:
         """Facts and episodes, those known first first."""
@@ -219,7 +227,7 @@ class _Run:
         derived: list[Derived] = []
         for (memory, sources), vector in zip(items, vectors, strict=True):
             row = {**memory_row(self.user_id, memory, self.stamp), self.session.tables.vector_column: vector}
-            derived.append(Derived(row, _messages(sources), self.known.of(sources, self.stamp)))
+            derived.append(Derived(row, self.known.sources(sources), self.known.of(sources, self.stamp)))
         hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules, exact=exact)
         for item in sorted(derived, key=lambda item: item.known_from):
             memory_id, outcome = await hygiene.remember(item)
@@ -232,8 +240,22 @@ class _Run:
             kv = KVService(self.session)
             changed = await kv.learn(PROFILE_NAMESPACE, self.user_id, values, self.stamp, known_from=moment)
             for entry_id in changed.values():
-                await hygiene.link("kv", entry_id, _messages(sources), moment)
+                await hygiene.link("kv", entry_id, self.known.sources(sources), moment)
             self.profile |= dict.fromkeys(changed)
+
+    async def relate(self, extraction: Extraction) -> None:
+        graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
+        for moment, sources, items in self.known.groups(extraction.triples, self.stamp):
+            done = await graph.store_triples(
+                self.user_id, items, sources=self.known.sources(sources), known_from=moment, stamp=self.stamp
+            )
+            before = self.triples
+            self.triples = StoredTriples(
+                before.stored + done.stored,
+                before.ended + done.ended,
+                before.changed + done.changed,
+                before.unchanged + done.unchanged,
+            )
 
     async def mark(self, read: Mapping[str, datetime]) -> None:
         """Each message is a source of this run, which by itself says nothing."""
@@ -258,23 +280,8 @@ class _Run:
             await self.session.execute(insert(self.session.tables.memory_sources.table), new)
 
 
-def messages_named(sources: object) -> tuple[str, ...]:
-    """Ids of messages as given to `apply_extraction`, each once."""
-    found: dict[str, None] = {}
-    for source in checks.items(sources, "sources", "ids of messages"):
-        if isinstance(source, Source) and source.kind != "message":
-            raise NotFoundError(f"source {show(source.id)} is a {source.kind}; an extraction is made from messages")
-        message_id = source.id if isinstance(source, Source) else source
-        found[str(checks.identifier(message_id, "source id"))] = None
-    return tuple(found)
-
-
 def _turn(row: Any) -> Turn:
     return Turn(str(row.message_id), row.role, row.content, row.event_at, row.speaker)
-
-
-def _messages(ids: Sequence[str]) -> list[Source]:
-    return [Source("message", message_id) for message_id in ids]
 
 
 def _fact(fact: Fact) -> NewMemory:

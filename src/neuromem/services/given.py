@@ -9,6 +9,7 @@ from memground.errors import InvalidInputError
 from memground.text import check_json, check_text, show
 from neuromem import checks
 from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
+from neuromem.relations import normal_triple
 from neuromem.types import Emotion, Episode, Fact, Triple
 
 _MAX_ITEMS = 10_000
@@ -76,14 +77,10 @@ def _episode(episode: Episode, place: str) -> Episode:
 
 
 def _triple(triple: Triple, place: str) -> Triple:
-    valid_from, valid_to = checks.validity(triple.valid_from, triple.valid_to)
-    names = ("subject", "relation", "object", "subject_type", "object_type")
-    return Triple(
-        **{name: checks.name(getattr(triple, name), f"{place}.{name}") for name in names},
-        confidence=_number(triple.confidence, f"{place}.confidence", 0, 1),
-        valid_from=valid_from,
-        valid_to=valid_to,
-    )
+    try:
+        return normal_triple(triple)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"{place}: {error}") from None
 
 
 def _common(item: Fact | Episode, place: str) -> dict[str, Any]:
