@@ -1,5 +1,6 @@
 """What is recorded late but was known early: it is put where it belongs, and what was learned later stays."""
 
+import random
 import uuid
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -42,10 +43,10 @@ class Toy:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
-    async def learn(self, body: Any, known: float, recorded: float, who: str = "ann") -> Row:
+    async def learn(self, body: Any, known: float, recorded: float, who: str = "ann", **how: bool) -> Row:
         async with self.engine.begin() as connection:
             writer = Backdated(connection, notes, MINE, Stamp(at(recorded), who), at(known))
-            return await writer.learn(KEY, {"body": body}, {"owner": "me"})
+            return await writer.learn(KEY, {"body": body}, {"owner": "me"}, **how)
 
     async def unlearn(self, known: float, recorded: float, who: str = "ann") -> bool:
         async with self.engine.begin() as connection:
@@ -68,7 +69,7 @@ class Toy:
             async with self.engine.connect() as connection:
                 bodies = (await connection.execute(select(table.c.body).where(versioned.known(table, view)))).scalars()
                 found.append([*bodies] or None)
-        return [None if body is None else body[0] if len(body) == 1 else body for body in found]
+        return [body[0] if body is not None and len(body) == 1 else body for body in found]
 
 
 @pytest.fixture(scope="module")
@@ -157,10 +158,22 @@ async def test_undo_of_what_was_learned_first_leaves_what_was_put_before_it(toy:
     assert await toy.seen(3, 5, 10) == ["a", "b", "a"]
 
 
-async def test_where_there_is_no_place_between_two_versions_nothing_is_written(toy: Toy) -> None:
-    """Two versions recorded in the same nanosecond by a clock that stands still."""
-    await toy.learn("a", 1, 9)
-    await toy.learn("c", 5, 9)
-    row = await toy.learn("b", 3, 10)
-    assert row["body"] == "a"
-    assert await toy.seen(1, 3, 5) == ["a", "a", "c"]
+@pytest.mark.parametrize("order", ["forwards", "backwards", "mixed"])
+async def test_many_find_their_place_though_the_clock_stands_still(toy: Toy, order: str) -> None:
+    moments = list(range(200))
+    if order == "backwards":
+        moments.reverse()
+    if order == "mixed":
+        random.Random(1).shuffle(moments)
+    for moment in moments:
+        await toy.learn(moment, moment, 900)
+    assert await toy.seen(*range(200)) == list(range(200))
+
+
+async def test_what_is_told_again_holds_also_against_what_is_learned_later_to_have_been_between(toy: Toy) -> None:
+    await toy.learn("a", 1, 1)
+    await toy.learn("a", 5, 8, again=True)
+    await toy.learn("a", 5, 8, again=True)
+    await toy.learn("b", 3, 9)
+    assert await toy.seen(1, 3, 4.9, 5, 9) == ["a", "b", "b", "a", "a"]
+    assert len(await toy.rows()) == 3

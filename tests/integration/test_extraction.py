@@ -187,6 +187,19 @@ async def test_what_was_said_earlier_but_extracted_later_is_put_where_it_belongs
     assert await life.mind.kv.get("profile", "anna", "city") == "Porto"
 
 
+async def test_in_whatever_order_it_is_extracted_it_counts_from_its_last_telling(life: Life) -> None:
+    told = {minute: await life.say(minute, "…") for minute in (1, 3, 5, 7)}
+    for number, minute in enumerate((5, 1, 7, 3)):
+        city = "Oslo" if minute in (1, 5) else "Porto"
+        await life.learn(20 + number, "likes tea", sources=told[minute], profile_updates={"city": city})
+    assert [[memory.event_at for memory in await life.facts(minute)] for minute in (2, 4, 6, 8)] == [
+        [at(1)], [at(3)], [at(5)], [at(7)],
+    ]  # fmt: skip
+    assert [len((await life.facts(minute))[0].sources) for minute in (2, 4, 6, 8)] == [1, 2, 3, 4]
+    cities = [await life.mind.as_of(at(m)).kv.get("profile", "anna", "city") for m in (2, 4, 6, 8)]
+    assert cities == ["Oslo", "Porto", "Oslo", "Porto"]
+
+
 async def test_what_was_forgotten_since_is_not_learned_again_from_what_was_said_before(life: Life) -> None:
     early = await life.say(1, "I like tea")
     learned = await life.learn(2, "likes tea")

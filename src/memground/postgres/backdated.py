@@ -7,14 +7,19 @@ row may have changed: then the version is put where it belongs, and what was lea
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, insert, or_, select, update
 
 from memground.clock import Stamp
 from memground.postgres.engine import Executor, Row
 from memground.postgres.versioned import VersionedTable, equal
+
+_APART = 1 << 20
+"""How far apart the versions of one run are, in nanoseconds: about a millisecond. Between them others find a place."""
+
+_TICK = timedelta(microseconds=1)
 
 
 def known_since(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
@@ -36,22 +41,36 @@ class Backdated:
     stamp: Stamp
     at: datetime
 
-    async def learn(self, key: uuid.UUID, values: Mapping[str, Any], new: Mapping[str, Any] | None = None) -> Row:
+    async def known(self, key: uuid.UUID) -> Row | None:
+        """The version of a logical row known then, locked."""
+        return (await self._around(key))[0]
+
+    async def learn(
+        self,
+        key: uuid.UUID,
+        values: Mapping[str, Any],
+        new: Mapping[str, Any] | None = None,
+        *,
+        again: bool = False,
+    ) -> Row:
         """The logical row `key` is `values` from then on, until what was learned next; returns the version row.
 
-        What is not in `values` stays as it was then. Equal values make no version. `new`: the remaining columns of a
-        row that was not known then.
+        What is not in `values` stays as it was then. Equal values make no version, unless they were learned `again`
+        later: what was learned between the two may still be to come. `new`: the remaining columns of a row that was not
+        known then.
         """
         before, after = await self._around(key)
         if before is None:
             return await self._begin(key, {**(new or {}), **values}, after)
-        if all(equal(before[name], values[name]) for name in values):
+        later = again and before["known_from"] < self.at
+        if not later and all(equal(before[name], values[name]) for name in values):
             return before
-        version = before["version"] + 1
         if after is None:
-            version = max(self.stamp.version, version)
-        elif version == after["version"]:
-            return before  # recorded in the same moment as its successor: between the two there is no place
+            version = max(self.stamp.version, before["version"] + _APART)
+        elif (between := self._between(before["version"], before["known_from"], after)) is None:
+            return before
+        else:
+            version = between
         await self._end(before)
         row = {name: before[name] for name in (*self.vt.copied, "known_to", "closed_origin")} | dict(values)
         return await self._write(row, version)
@@ -80,16 +99,30 @@ class Backdated:
         earlier = self.where & (self.vt.key_column == key)
         if after is not None:
             earlier &= table.c.version < after["version"]
-        newest = select(func.coalesce(func.max(table.c.version), 0)).where(earlier)
-        version = (await self.connection.execute(newest)).scalar_one() + 1
+        last = select(table.c.version, table.c.known_from).where(earlier).order_by(table.c.version.desc()).limit(1)
+        before = (await self.connection.execute(last)).first()
         row = {self.vt.key: key, **values, "created_at": self.stamp.at}
         if after is None:
-            row |= {"known_to": None, "closed_origin": None}
-            return await self._write(row, max(self.stamp.version, version))
-        if version == after["version"]:
-            return after  # no place before it, as above
-        row |= {"known_to": after["known_from"], "closed_origin": after["origin"]}
-        return await self._write(row, after["version"] - 1)
+            version = self.stamp.version if before is None else max(self.stamp.version, before.version + _APART)
+            return await self._write({**row, "known_to": None, "closed_origin": None}, version)
+        if before is None:
+            version = after["version"] - _APART
+        elif (between := self._between(before.version, before.known_from, after)) is None:
+            return after
+        else:
+            version = between
+        return await self._write({**row, "known_to": after["known_from"], "closed_origin": after["origin"]}, version)
+
+    def _between(self, version: int, known_from: datetime, after: Row) -> int | None:
+        """A version between two, as far from both as the moment is, so that many find a place; None where none is left.
+
+        (There is none between two that were recorded within a nanosecond, by a clock that stood still.)
+        """
+        room = after["version"] - version
+        if room < 2:
+            return None
+        share = (self.at - known_from) / max(after["known_from"] - known_from, _TICK)
+        return version + min(max(int(room * share), 1), room - 1)
 
     async def _write(self, values: Mapping[str, Any], version: int) -> Row:
         stamp = self.stamp

@@ -238,10 +238,12 @@ class _Run:
         for moment, sources, items in self.known.groups(extraction.profile_updates, self.stamp):
             values = {update.key: update.value for update in items}
             kv = KVService(self.session)
-            changed = await kv.learn(PROFILE_NAMESPACE, self.user_id, values, self.stamp, known_from=moment)
-            for entry_id in changed.values():
-                await hygiene.link("kv", entry_id, self.known.sources(sources), moment)
-            self.profile |= dict.fromkeys(changed)
+            told = await kv.learn(PROFILE_NAMESPACE, self.user_id, values, self.stamp, known_from=moment)
+            for key, (entry_id, changed) in told.items():
+                if values[key] is not None:
+                    await hygiene.link("kv", entry_id, self.known.sources(sources), moment)
+                if changed:
+                    self.profile[key] = None
 
     async def relate(self, extraction: Extraction) -> None:
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))

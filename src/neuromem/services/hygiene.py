@@ -71,13 +71,13 @@ class HygieneService:
         memory_id = known["memory_id"]
         owned = memories.owned(self._tables, self._user_id, memory_id)
         writer = Backdated(self._session, self._tables.embeddings, owned, self._stamp, derived.known_from)
-        values = self._together(known, derived, richer=richer)
         if known["known_from"] > derived.known_from:
             # It was told earlier than was known. What was learned later stays as it is.
-            values = {name: derived.row[name] for name in self._columns} | {"event_at": values["event_at"]}
-            await writer.learn(memory_id, values, {"user_id": self._user_id})
+            told = {name: derived.row[name] for name in self._columns}
+            told["event_at"] = derived.row["valid_from"] or derived.known_from
+            await writer.learn(memory_id, told, {"user_id": self._user_id})
         else:
-            await writer.learn(memory_id, values)
+            await writer.learn(memory_id, self._together(known, derived, richer=richer))
         ended = None
         if known["known_to"] is not None:
             ended = (await self._session.execute(queries.last(self._tables, self._user_id, memory_id))).one()

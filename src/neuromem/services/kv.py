@@ -96,26 +96,26 @@ class KVService:
 
     async def learn(
         self, namespace: str, scope_id: str, values: Mapping[str, Any], stamp: Stamp, *, known_from: datetime
-    ) -> dict[str, uuid.UUID]:
-        """Sets values that are known since `known_from`, until what was set after it; None ends one.
+    ) -> dict[str, tuple[uuid.UUID, bool]]:
+        """Values that were told at `known_from`, and hold until what was told after it; None ends one.
 
-        Returns the ids of the entries that this changed, by key. The caller holds the scope.
+        Told again, a value gets a version more: what was told between the two may be learned later than both. Returns
+        the entry's id and whether it changed, by key. The caller holds the scope.
         """
-        changed: dict[str, uuid.UUID] = {}
+        told: dict[str, tuple[uuid.UUID, bool]] = {}
         for key in sorted(values):
             named = queries.named(self._session.tables, namespace, scope_id, key)
             await versioned.lock_name(self._session, self._name(namespace, scope_id, key))
             writer = Backdated(self._session, self._entries, named, stamp, known_from)
             entry_id = _entry_id(namespace, scope_id, key)
+            before = await writer.known(entry_id)
             if values[key] is None:
-                written = await writer.unlearn(entry_id)
+                told[key] = entry_id, await writer.unlearn(entry_id)
             else:
                 names = {"namespace": namespace, "scope_id": scope_id, "key": key}
-                row = await writer.learn(entry_id, {"value": values[key]}, names)
-                written = row["recorded_at"] == stamp.at and row["origin"] == stamp.origin
-            if written:
-                changed[key] = entry_id
-        return changed
+                await writer.learn(entry_id, {"value": values[key]}, names, again=True)
+                told[key] = entry_id, before is None or not versioned.equal(before["value"], values[key])
+        return told
 
     def _name(self, namespace: str, scope_id: str, key: str) -> str:
         return f"{self._entries.table.fullname}/{namespace}/{scope_id}/{key}"
