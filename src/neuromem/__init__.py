@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.extraction.results import ExtractionFailure, ExtractionResult, ExtractionStatus
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -74,7 +75,10 @@ __all__ = [
     "Emotion",
     "Episode",
     "Explanation",
+    "ExtractionFailure",
     "ExtractionPolicy",
+    "ExtractionResult",
+    "ExtractionStatus",
     "F",
     "Fact",
     "Filter",
@@ -143,6 +147,7 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.extraction.results": ("ExtractionFailure", "ExtractionResult", "ExtractionStatus"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),

@@ -13,12 +13,17 @@ from memground.errors import InvalidInputError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
+from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.results import ExtractionStatus
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
+from neuromem.queries.extraction import EXTRACT
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
+from neuromem.services.extracting import MessageExtractor
+from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
 from neuromem.types import BackgroundStatus, Reembedded
@@ -40,6 +45,7 @@ class NeuroMemory(Writer):
     hits are scored. `llm`: the language model that extracts memories (None: messages are stored and searched as they
     are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
     call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
+    `auto_extract`: whether what is ingested is extracted; `extraction`: when, `hygiene`: how that is kept tidy.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections.
 
@@ -54,7 +60,10 @@ class NeuroMemory(Writer):
         storage: ObjectStorage | None = None,
         *,
         schema: str = DEFAULT_SCHEMA,
+        auto_extract: bool = True,
         ranking: RankingProfile | None = None,
+        extraction: ExtractionPolicy | None = None,
+        hygiene: HygieneRules | None = None,
         background: bool | JobPolicy = True,
         clock: Clock | None = None,
         pool_size: int = 10,
@@ -67,6 +76,9 @@ class NeuroMemory(Writer):
         checks.function(on_llm_call, "on_llm_call")
         checks.function(on_embedding_call, "on_embedding_call")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
+        checks.instance(auto_extract, "auto_extract", bool, "True or False")
+        checks.instance(extraction, "extraction", ExtractionPolicy | None, "an ExtractionPolicy")
+        checks.instance(hygiene, "hygiene", HygieneRules | None, "HygieneRules")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
         checks.instance(clock, "clock", Clock | None, "a Clock")
         self._model = LocalEmbedding() if embedding is None else embedding
@@ -84,6 +96,7 @@ class NeuroMemory(Writer):
         self._works = background is not False
         self._worker: BackgroundWorker | None = None
         self._indexes: IndexKeeper | None = None
+        self._extraction = extraction or ExtractionPolicy()
         super().__init__(
             Context(
                 source=self._db,
@@ -93,6 +106,8 @@ class NeuroMemory(Writer):
                 announce=self._announce,
                 llm=None if llm is None else WatchedLLM(llm, on_llm_call),
                 storage=storage,
+                extraction=self._extraction if auto_extract and llm is not None else None,
+                hygiene=hygiene or HygieneRules(),
             )
         )
 
@@ -106,19 +121,26 @@ class NeuroMemory(Writer):
             self._model.ensure_installed()
         await self._db.init()
         if self._works and self._worker is None:
-            self._worker = BackgroundWorker(self._db, self._embedding, self._policy)
+            self._worker = BackgroundWorker(self._db, self._embedding, self._policy, self._extractor())
             self._worker.start()
             self._indexes = IndexKeeper(self._db)
             self._indexes.start()
 
     async def close(self) -> None:
-        """Stops the background worker (its jobs stay recorded) and gives the connections back."""
+        """Stops the background worker (its jobs stay recorded) and gives the connections back.
+
+        With `ExtractionPolicy(on_shutdown=True)` what waits is extracted first; what fails stays recorded.
+        """
         worker, self._worker = self._worker, None
         indexes, self._indexes = self._indexes, None
         if indexes is not None:
             await indexes.stop()
         if worker is not None:
             await worker.stop()
+            if self._extraction.on_shutdown and self._context.llm is not None:
+                async with self._db.session() as session:
+                    await ExtractionJobs(session).hurry()
+                await worker.extract_what_is_due()
         await self._db.close()
         if self._owns_embedding:
             await self._embedding.close()
@@ -156,20 +178,45 @@ class NeuroMemory(Writer):
         if announced:
             self._announce()
 
+    def _extractor(self) -> MessageExtractor | None:
+        context = self._context
+        if context.llm is None:
+            return None
+        return MessageExtractor(
+            self._db,
+            context.embedding,
+            context.llm,
+            jobs=self._policy,
+            policy=self._extraction,
+            rules=context.hygiene,
+        )
+
     async def wait_idle(self, timeout: float | None = None) -> None:
         """Waits until no background work is left; failed work does not count.
 
-        Raises UnavailableError after `timeout` seconds.
+        Turns that wait to be extracted are not waited for but extracted now. Without a language model extraction is
+        left to programs that have one. Raises UnavailableError after `timeout` seconds.
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"timeout={timeout!r} is not accepted; pass seconds from 0 on, or None")
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while waiting := (await self.background_status()).waiting:
+        while waiting := await self._left_to_do():
             if deadline is not None and loop.time() > deadline:
                 raise UnavailableError(f"{waiting} background jobs are still waiting after {timeout} s")
             self._announce()
             await asyncio.sleep(0.02)
+
+    async def _left_to_do(self) -> int:
+        """How many jobs wait that this program can do, those that wait for their time made due."""
+        extracts = self._context.llm is not None
+        if extracts:
+            async with self._db.session() as session:
+                await ExtractionJobs(session).hurry()
+        async with self._db.read() as session:
+            jobs = session.tables.jobs
+            kinds = [] if extracts else [jobs.c.kind != EXTRACT]
+            return (await JobQueue(jobs).status(session, *kinds)).waiting
 
     async def background_status(self, user_id: str | None = None) -> BackgroundStatus:
         """How much background work waits and how much has failed, in all or for one user."""
@@ -184,6 +231,29 @@ class NeuroMemory(Writer):
             jobs = session.tables.jobs
             where = [] if user_id is None else [jobs.c.owner == checks.name(user_id, "user_id")]
             count = await JobQueue(jobs).retry_failed(session, *where)
+        self._announce()
+        return count
+
+    async def extract(self, user_id: str, *, session_id: str | None = None) -> int:
+        """Has all messages of a user (of one session) extracted that were not yet; returns how many.
+
+        Such are those ingested before there was a language model. It is done in the background: see `wait_idle`,
+        `extraction_status`.
+        """
+        async with self._db.session() as session:
+            count = await ExtractionJobs(session).plan(user_id, session_id)
+        self._announce()
+        return count
+
+    async def extraction_status(self, user_id: str) -> ExtractionStatus:
+        """How many of a user's messages are extracted, wait, or could not be, and why."""
+        async with self._db.read() as session:
+            return await ExtractionJobs(session).status(user_id)
+
+    async def retry_failed_extractions(self, user_id: str | None = None) -> int:
+        """Gives extractions that failed (of one user) another round of tries; returns how many."""
+        async with self._db.session() as session:
+            count = await ExtractionJobs(session).retry(user_id)
         self._announce()
         return count
 

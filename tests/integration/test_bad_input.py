@@ -15,7 +15,10 @@ import pytest
 
 from neuromem import (
     ConfigurationError,
+    Emotion,
+    Episode,
     F,
+    Fact,
     InvalidInputError,
     JobPolicy,
     MemoryStoreError,
@@ -216,6 +219,26 @@ METADATA = [
     *(Bad({"a": bad.value}, bad.says) for bad in NO_JSON),
 ]
 
+GOOD_TRIPLE = Triple("Anna", "likes", "tea")
+
+
+def no_items(kind: type[Fact] | type[Episode]) -> list[Bad]:
+    """What is no list of facts, or of episodes."""
+    return [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5)),
+        *(Bad([kind("good"), value], f"got {type(value).__name__}") for value in (None, "x", 5, GOOD_TRIPLE)),
+        *(Bad([kind("good"), kind(bad.value)], bad.says) for bad in bad_texts()),
+        *(Bad([kind("good"), kind("x", category=bad.value)], bad.says) for bad in bad_texts(255) if bad.value),
+        Bad([kind("x", confidence=-0.1)], "confidence=-0.1"),
+        Bad([kind("x", importance=11)], "importance=11"),
+        Bad([kind("x", entities=["good", ""])], "empty"),
+        Bad([kind("x", emotion=Emotion(2, 0))], "valence=2"),
+        Bad([{"content": "x", "emotion": {"valence": 0}}], "lacks a field"),
+        Bad([{"content": "x", "mood": 1}], "has the field 'mood'"),
+        Bad([{}], "lacks a field"),
+    ]
+
+
 #: What each parameter refuses. None: it takes anything.
 REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "user_id": bad_names("user_id"),
@@ -316,15 +339,30 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
             if isinstance(bad.value, str)
         ),
     ],
+    "facts": no_items(Fact),
+    "episodes": no_items(Episode),
+    "profile_updates": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, [("a", 1)])),
+        Bad({"good": 1, 5: 1}, "got int 5"),
+        Bad({"good": 1, "": 1}, "empty"),
+        *(Bad({"good": 1, "bad": bad.value}, bad.says) for bad in NO_JSON),
+    ],
     "default": None,
     "include_conversations": None,
     "explain": None,
 }
 
-OPTIONAL = {("background_status", "user_id"), ("retry_failed", "user_id")}  # None means all users
+OPTIONAL = {  # None means all users
+    (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
+}
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
-NAMES_ITS_PART = frozenset({"where", "triples", "memories", "messages", "values", "sources", "conversations"})
+NAMES_ITS_PART = frozenset(
+    {
+        "where", "memories", "messages", "values", "sources", "conversations", "facts", "episodes", "triples",
+        "profile_updates",
+    }
+)  # fmt: skip
 
 FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade, "graph.": GraphFacade}
 PUBLIC = {
@@ -334,7 +372,9 @@ PUBLIC = {
     if not name.startswith("_")
 }
 LIFECYCLE = {"init", "close", "wait_idle"}
-OUTSIDE_TRANSACTIONS = {"background_status", "retry_failed"}
+OUTSIDE_TRANSACTIONS = {
+    "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions",
+}  # fmt: skip
 
 CASES = [
     (name, parameter)

@@ -309,3 +309,87 @@ async def test_renewing_and_finishing_at_once_do_not_block_each_other_for_good(e
 
     _, done = await asyncio.gather(renew(), store())
     assert done == set(refs_of(300))
+
+
+# ---------------------------------------------------------------- work that gathers
+
+
+async def gather(engine: AsyncEngine, count: int, *, enough: int = 3, idle: float = 3600, ref: str = "s1") -> None:
+    async with engine.begin() as connection:
+        await patient.gather(connection, [(NewJob("embed", ref, "anna", {"of": ref}), count)], enough=enough, idle=idle)
+
+
+async def test_work_gathers_until_there_is_enough(engine: AsyncEngine) -> None:
+    await gather(engine, 1)
+    await gather(engine, 1)
+    assert (await claim(engine)).jobs == []
+    await gather(engine, 1)
+    (job,) = (await claim(engine)).jobs
+    assert job.payload == {"of": "s1", "gathered": 3}
+
+
+async def test_or_until_nothing_was_added_for_a_while(engine: AsyncEngine) -> None:
+    await gather(engine, 1, idle=0.3)
+    await asyncio.sleep(0.2)
+    await gather(engine, 1, idle=0.3)
+    await asyncio.sleep(0.2)
+    assert (await claim(engine)).jobs == []
+    await asyncio.sleep(0.15)
+    assert len((await claim(engine)).jobs) == 1
+
+
+async def test_or_until_somebody_is_in_a_hurry(engine: AsyncEngine) -> None:
+    await gather(engine, 1)
+    await gather(engine, 1, ref="s2")
+    async with engine.begin() as connection:
+        assert await patient.hurry(connection, table.c.ref == "s2", note={"all": True}) == 1
+    (job,) = (await claim(engine)).jobs
+    assert job.payload == {"of": "s2", "gathered": 1, "all": True}
+
+
+async def test_what_is_added_while_it_is_worked_on_waits_for_who_finishes_it(engine: AsyncEngine) -> None:
+    """The adding transaction holds the job; the one that finishes it then sees what was added."""
+    await gather(engine, 3)
+    lease = await claim(engine)
+    async with engine.connect() as adding, engine.connect() as finishing:
+        await patient.gather(adding, [(NewJob("embed", "s1", "anna"), 1)], enough=3, idle=0)
+        done = asyncio.create_task(patient.finish(finishing, lease, ["s1"]))
+        await asyncio.sleep(0.1)
+        assert not done.done()
+        await adding.commit()
+        assert await done == {"s1"}
+        await finishing.commit()
+
+
+async def test_adding_does_not_shorten_the_pause_after_an_error(engine: AsyncEngine) -> None:
+    await gather(engine, 3)
+    await fail(engine, JobQueue(table, JobPolicy(backoff=3600, backoff_max=3600)), await claim(engine))
+    await gather(engine, 3, idle=0)
+    async with engine.begin() as connection:
+        assert await patient.hurry(connection, note={}) == 0
+    assert (await claim(engine)).jobs == []
+
+
+async def test_adding_gives_failed_work_another_round(engine: AsyncEngine) -> None:
+    await gather(engine, 3)
+    await fail(engine, JobQueue(table, JobPolicy(attempts=1)), await claim(engine))
+    assert (await status(engine)).failed == 1
+    await gather(engine, 1)
+    (job,) = (await claim(engine)).jobs
+    assert (job.attempts, (await status(engine)).failed) == (1, 0)
+
+
+async def test_what_fails_is_set_aside_so_that_others_go_on(engine: AsyncEngine) -> None:
+    await gather(engine, 3)
+    lease = await claim(engine)
+    aside = NewJob("embed", "s1/7", "anna", {"only": 7})
+    async with engine.begin() as connection:
+        assert await patient.set_aside(connection, lease, "s1", aside, "no\x00")
+        assert not await patient.set_aside(connection, lease, "s1", aside, "no")
+    assert (await claim(engine)).jobs == []
+    found = await status(engine)
+    assert (found.waiting, found.failed, found.last_error) == (0, 1, "no")
+    async with engine.begin() as connection:
+        assert await patient.retry_failed(connection) == 1
+    (job,) = (await claim(engine)).jobs
+    assert (job.ref, job.payload) == ("s1/7", {"only": 7})

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from neuromem import NeuroMemory, NewMessage, Source, Triple
+from neuromem import Episode, Fact, NeuroMemory, NewMessage, Source, Triple
 
 type Arguments = dict[str, Any]
 
@@ -85,15 +85,24 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "graph.node_history": lambda w: {"user_id": w.user, "node_type": "place", "node_id": "Porto"},
     "graph.edge_history": lambda w: {"user_id": w.user, "edge_id": w.edge_id},
     "background_status": lambda w: {"user_id": w.user},
+    "extraction_status": lambda w: {"user_id": w.user},
 }
 
-PRESENT_ONLY = frozenset({"conversations.get_unextracted_messages", "background_status"})
+PRESENT_ONLY = frozenset({"conversations.get_unextracted_messages", "background_status", "extraction_status"})
 """Reads that have no past: a view of one does not offer them."""
 
 WRITES: Mapping[str, Callable[[World], Arguments]] = {
     "ingest": lambda w: {"user_id": w.user, "role": "user", "content": "hello", "session_id": "s1"},
     "add_memory": lambda w: {"user_id": w.user, "content": "likes tea", "sources": [w.message_id]},
     "add_memories": lambda w: {"user_id": w.user, "memories": ["likes tea", "likes rain"]},
+    "apply_extraction": lambda w: {
+        "user_id": w.user,
+        "facts": [Fact("likes tea"), {"content": "likes rain"}],
+        "episodes": [Episode("saw a boat")],
+        "triples": [Triple("Anna", "likes", "tea")],
+        "profile_updates": {"pet": "Rex", "city": None},
+        "sources": [w.message_id],
+    },
     "update_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id, "content": "lives by the sea"},
     "delete_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
     "revert": lambda w: {"user_id": w.user, "memory_id": w.memory_id, "version": w.first_version},
@@ -150,6 +159,8 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "sources": [w.message_id],
     },
     "retry_failed": lambda w: {"user_id": w.user},
+    "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
+    "retry_failed_extractions": lambda w: {"user_id": w.user},
 }
 
 

@@ -22,6 +22,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     DateTime,
+    Float,
     Identity,
     Index,
     Integer,
@@ -31,11 +32,14 @@ from sqlalchemy import (
     Text,
     and_,
     any_,
+    bindparam,
     case,
+    cast,
     delete,
     func,
     literal,
     literal_column,
+    null,
     or_,
     select,
     update,
@@ -143,6 +147,7 @@ def jobs_table(metadata: MetaData, name: str = "jobs") -> Table:
     return table
 
 
+_GATHERED = "gathered"
 _GIVEN = ("kind", "ref", "owner", "payload", "attempts")
 
 
@@ -160,6 +165,39 @@ def enqueuing(table: Table, kind: str, ref: ColumnElement[str], owner: ColumnEle
     return new.on_conflict_do_nothing(index_elements=["kind", "ref"])
 
 
+@lru_cache
+def _gather(table: Table) -> Insert:
+    kind, ref, owner = (bindparam(f"job_{name}", type_=String) for name in ("kind", "ref", "owner"))
+    gathered, enough = bindparam("gathered", type_=Integer), bindparam("enough", type_=Integer)
+    now, idle = func.clock_timestamp(), func.make_interval(0, 0, 0, 0, 0, 0, bindparam("idle", type_=Float))
+    new = insert(table).values(
+        kind=kind,
+        ref=ref,
+        owner=owner,
+        payload=bindparam("job_payload", type_=JSONB),
+        attempts=0,
+        run_after=case((gathered >= enough, now), else_=now + idle),
+        created_at=now,
+    )
+    before = cast(func.jsonb_extract_path_text(table.c.payload, _GATHERED), Integer)
+    total = func.coalesce(before, 0) + gathered
+    failed = table.c.failed_at.is_not(None)
+    tried = and_(~failed, table.c.attempts > 0)
+    return new.on_conflict_do_update(
+        index_elements=["kind", "ref"],
+        set_={
+            "payload": new.excluded.payload.op("||")(func.jsonb_build_object(_GATHERED, total)),
+            "run_after": case((tried, table.c.run_after), (total >= enough, now), else_=now + idle),
+            "attempts": case((failed, 0), else_=table.c.attempts),
+            "failed_at": null(),
+        },
+    )
+
+
+def _shown(error: str) -> str:
+    return error.replace("\x00", "")[:_ERROR_LENGTH]
+
+
 class JobQueue:
     """The queue over one jobs table. Every method runs in the caller's transaction."""
 
@@ -175,6 +213,66 @@ class JobQueue:
             {"kind": j.kind, "ref": j.ref, "owner": j.owner, "payload": dict(j.payload), "attempts": 0} for j in jobs
         ]
         await connection.execute(_enqueue(self.table), lists(self.table, _GIVEN, rows))
+
+    async def gather(
+        self, connection: Executor, jobs: Iterable[tuple[NewJob, int]], *, enough: int, idle: float
+    ) -> None:
+        """Records work that gathers: one job per kind and ref, whose counts add up.
+
+        It is due when `enough` have gathered, else `idle` seconds after the last. One that is being tried keeps its
+        time; one that failed gets another round with what is new. In the order of refs, so that two writers of the
+        same jobs wait for instead of block each other. The job stays locked until the transaction ends: whoever
+        finishes it sees what it was recorded for.
+        """
+        t = self.table
+        for job, count in sorted(jobs, key=lambda item: item[0].ref):
+            await connection.execute(
+                _gather(t),
+                {
+                    "job_kind": job.kind,
+                    "job_ref": job.ref,
+                    "job_owner": job.owner,
+                    "job_payload": {**job.payload, _GATHERED: count},
+                    "gathered": count,
+                    "enough": enough,
+                    "idle": float(idle),
+                },
+            )
+
+    async def hurry(self, connection: Executor, *where: ColumnElement[bool], note: Mapping[str, Any]) -> int:
+        """Makes jobs due that wait for their time, not those that wait after an error; returns how many.
+
+        `note` is added to the payload, also of those that are being worked on: see `payload`.
+        """
+        t, now = self.table, func.clock_timestamp()
+        waits = and_(t.c.attempts == 0, t.c.run_after > now)
+        unnoted = ~t.c.payload.op("@>", is_comparison=True)(literal(dict(note), JSONB))
+        hurried = update(t).where(t.c.failed_at.is_(None), or_(waits, unnoted), *where)
+        payload = t.c.payload.op("||")(literal(dict(note), JSONB))
+        run_after = case((waits, now), else_=t.c.run_after)
+        result = await connection.execute(hurried.values(run_after=run_after, payload=payload).returning(t.c.id))
+        return len(result.all())
+
+    async def payload(self, connection: Executor, lease: Lease, ref: str) -> Mapping[str, Any] | None:
+        """A claimed job's payload as it is now, and the job locked; None where the lease was lost."""
+        statement = select(self.table.c.payload).where(self._held(lease, [ref])).with_for_update()
+        return (await connection.execute(statement)).scalar()
+
+    async def set_aside(self, connection: Executor, lease: Lease, ref: str, job: NewJob, error: str) -> bool:
+        """Puts a failed job in the place of one whose last try failed, so that later work can go on without it.
+
+        Whether the lease still held; if not, nothing was done.
+        """
+        if not await self.finish(connection, lease, [ref]):
+            return False
+        now = func.clock_timestamp()
+        values = {"kind": job.kind, "ref": job.ref, "owner": job.owner, "payload": dict(job.payload)}
+        failed = insert(self.table).values(
+            **values, attempts=self.policy.attempts, run_after=now, created_at=now, failed_at=now,
+            last_error=_shown(error),
+        )  # fmt: skip
+        await connection.execute(failed.on_conflict_do_nothing(index_elements=["kind", "ref"]))
+        return True
 
     async def claim(self, connection: Executor, kinds: Sequence[str]) -> Lease:
         """Takes a lease on up to `policy.batch` jobs that are due, oldest first, of one kind."""
@@ -228,7 +326,7 @@ class JobQueue:
             .values(
                 lease_until=None,
                 lease_token=None,
-                last_error=error.replace("\x00", "")[:_ERROR_LENGTH],
+                last_error=_shown(error),
                 run_after=now + wait,
                 failed_at=case((t.c.attempts >= p.attempts, now)),
             )

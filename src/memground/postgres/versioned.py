@@ -220,7 +220,7 @@ async def append(
     `where` bounds the table to the owner the caller speaks for. Equal content makes no version. Raises
     InvalidInputError when `known_from` lies before the row's own.
     """
-    if all(_equal(row[name], values[name]) for name in vt.content if name in values):
+    if all(equal(row[name], values[name]) for name in vt.content if name in values):
         return row
     start = max(stamp.at, row["known_from"])
     if known_from is not None:
@@ -475,14 +475,14 @@ def _differs(columns: Sequence[str], left: Any, right: Any) -> ColumnElement[boo
     return or_(*tests)
 
 
-def _equal(left: Any, right: Any) -> bool:
+def equal(left: Any, right: Any) -> bool:
     """Whether two values are the same to PostgreSQL: for Python True is 1, for JSON it is not."""
     if isinstance(left, Mapping) and isinstance(right, Mapping):
         one, other = cast(Mapping[str, Any], left), cast(Mapping[str, Any], right)
-        return one.keys() == other.keys() and all(_equal(one[key], other[key]) for key in one)
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
     if isinstance(left, list) and isinstance(right, list):
         items, others = cast(list[Any], left), cast(list[Any], right)
-        return len(items) == len(others) and all(map(_equal, items, others))
+        return len(items) == len(others) and all(map(equal, items, others))
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 

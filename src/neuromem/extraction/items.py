@@ -6,7 +6,7 @@ from typing import Any, Literal
 from neuromem.types import Episode, Fact, Triple, Value
 
 type ItemKind = Literal["fact", "episode", "triple", "profile"]
-type Reason = Literal["unusable", "personality", "values", "too many"]
+type Reason = Literal["unusable", "unsure", "personality", "values", "too many"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,27 +6,7 @@ from typing import Any, cast
 
 from memground.errors import InvalidInputError
 from memground.text import show
-
-SINGLE_VALUED = frozenset(
-    {
-        "age",
-        "born_in",
-        "born_on",
-        "email",
-        "employed_by",
-        "engaged_to",
-        "full_name",
-        "lives_in",
-        "married_to",
-        "nationality",
-        "native_language",
-        "phone",
-        "studies_at",
-        "works_as",
-        "works_at",
-    }
-)
-"""Relations of which a subject has one at a time."""
+from neuromem.relations import SINGLE_VALUED
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -11,6 +11,7 @@ from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
 from memground.view import View
 from neuromem.db import Session
+from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
@@ -31,7 +32,8 @@ class Context:
     """What facades stand on.
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
-    background work. `llm` and `storage` are None where none was given.
+    background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
+    (None: never by itself), `hygiene`: how that is kept tidy.
     """
 
     source: SessionSource
@@ -42,6 +44,8 @@ class Context:
     as_of: datetime | None = None
     llm: LLMProvider | None = None
     storage: ObjectStorage | None = None
+    extraction: ExtractionPolicy | None = None
+    hygiene: HygieneRules = field(default_factory=HygieneRules)
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
         asked = None if as_of is None else as_utc(as_of, "as_of")

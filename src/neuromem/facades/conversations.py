@@ -31,7 +31,7 @@ class ConversationsReader:
 
 
 class ConversationsFacade(ConversationsReader):
-    """Conversations: messages in sessions, stored at once, embedded in the background."""
+    """Conversations: messages in sessions, stored at once, embedded and extracted in the background."""
 
     async def ingest(
         self,
@@ -62,7 +62,11 @@ class ConversationsFacade(ConversationsReader):
         """Stores messages in order, all or none; those whose `external_id` is known come back as stored."""
         async with self._context.write() as session:
             return await ConversationService(session).add_messages(
-                user_id, DEFAULT_SESSION if session_id is None else session_id, messages, origin=origin
+                user_id,
+                DEFAULT_SESSION if session_id is None else session_id,
+                messages,
+                origin=origin,
+                extraction=self._context.extraction,
             )
 
     async def add_conversations(
@@ -70,12 +74,17 @@ class ConversationsFacade(ConversationsReader):
     ) -> dict[str, list[Message]]:
         """Stores messages of several sessions (session id to messages), all or none; see `add_messages_batch`."""
         async with self._context.write() as session:
-            return await ConversationService(session).add_conversations(user_id, conversations, origin=origin)
+            return await ConversationService(session).add_conversations(
+                user_id, conversations, origin=origin, extraction=self._context.extraction
+            )
 
     async def close_session(self, user_id: str, session_id: str) -> None:
-        """Marks a session as ended; raises NotFoundError when there is none."""
-        async with self._context.source.session() as session:
-            await ConversationService(session).close_session(user_id, session_id)
+        """Marks a session as ended, and lets what waits be extracted; raises NotFoundError when there is none."""
+        policy = self._context.extraction
+        async with self._context.write() as session:
+            await ConversationService(session).close_session(
+                user_id, session_id, extract=policy is not None and policy.on_close
+            )
 
     async def get_unextracted_messages(
         self, user_id: str, *, session_id: str | None = None, limit: int = 100

@@ -1,24 +1,31 @@
 """The calls of a mind itself. `Reader` holds those that read, `Writer` those that write."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 from memground.filters import parse
 from neuromem import checks
+from neuromem.extraction.results import ExtractionResult
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
+from neuromem.services.extraction import MemoryExtractionService
+from neuromem.services.given import extraction_of
 from neuromem.services.history import HistoryService
-from neuromem.services.memories import MemoryService
+from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
 from neuromem.services.stats import StatsService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     Diff,
+    Episode,
+    Fact,
     Hit,
     Memory,
     MemoryRef,
@@ -31,6 +38,7 @@ from neuromem.types import (
     Reversal,
     Source,
     Stats,
+    Triple,
 )
 
 
@@ -230,6 +238,31 @@ class Writer(Reader):
         async with self._context.source.session() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
             return await service.add(user_id, new, origin=origin, stored=stored)
+
+    async def apply_extraction(
+        self,
+        user_id: str,
+        *,
+        facts: Sequence[Fact | Mapping[str, Any]] = (),
+        episodes: Sequence[Episode | Mapping[str, Any]] = (),
+        triples: Sequence[Triple | Mapping[str, Any]] = (),
+        profile_updates: Mapping[str, Any] = MappingProxyType({}),
+        sources: Sequence[Source | MemoryRef] = (),
+        origin: str = DEFAULT_ORIGIN,
+    ) -> ExtractionResult:
+        """Remembers what you extracted yourself, as if the language model had: all or none, nothing twice.
+
+        Items are `Fact`, `Episode` and `Triple` values, or dicts of their fields. `profile_updates`: key to value, None
+        ends one. `sources`: the messages (ids) all of it came from; it counts as known since the last of them was, and
+        they as extracted. One embedding batch. Raises InvalidInputError, NotFoundError (a source), ProviderError.
+        """
+        checks.name(user_id, "user_id")
+        named = list({source.id: source for source in checked_sources(sources)}.values())
+        ids = tuple(source.id for source in named)
+        given = extraction_of(facts, episodes, triples, profile_updates, ids)
+        async with self._context.source.session() as session:
+            service = MemoryExtractionService(session, self._context.embedding, rules=self._context.hygiene)
+            return await service.apply(user_id, given, sources=named, origin=origin)
 
     async def update_memory(
         self,

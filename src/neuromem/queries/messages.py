@@ -1,7 +1,7 @@
 """Statements over messages, their sessions and their vectors."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +44,9 @@ from neuromem.queries.filters import message_columns
 from neuromem.queries.scope import Shape, built_once, owned
 from neuromem.ranking.turns import WORDS_READ
 
+EXTRACTION = "extraction"
+"""What a message is a source of once it was read by an extraction, whatever that found."""
+
 LEADING = 40
 """Turns of which it is read what stands around them; measured, the surroundings of those below change nothing."""
 
@@ -54,9 +57,22 @@ CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
 
 
-def columns(tables: Tables) -> list[ColumnElement[Any]]:
-    """What users see of a message: all but its words."""
-    return [column for column in tables.conversations.table.c if column.name != "words"]
+def columns(tables: Tables, seen: Callable[[Table], ColumnElement[bool]]) -> list[ColumnElement[Any]]:
+    """What users see of a message: all but its words; and whether it was extracted, by the links `seen` admits."""
+    hidden = ("words", "extracted")
+    return [*(column for column in tables.conversations.table.c if column.name not in hidden), extracted(tables, seen)]
+
+
+def extracted(tables: Tables, seen: Callable[[Table], ColumnElement[bool]]) -> ColumnElement[bool]:
+    """Whether something was extracted from a message, were it only the knowledge that it says nothing."""
+    link, message = tables.memory_sources.table, tables.conversations.table
+    read = and_(
+        link.c.user_id == message.c.user_id,
+        link.c.source_id == message.c.message_id,
+        link.c.derived_kind == EXTRACTION,
+        seen(link),
+    )
+    return exists().where(read).correlate(message).label("extracted")
 
 
 @built_once
@@ -170,7 +186,7 @@ def by_ids(tables: Tables, shape: Shape) -> Query:
 def _by_ids(tables: Tables, shape: Shape) -> Query:
     table = tables.conversations.table
     wanted = table.c.message_id == any_(bindparam("ids", type_=ARRAY(UUID)))
-    return select(*columns(tables)).where(arms.on_row(shape.known(table)), wanted)
+    return select(*columns(tables, shape.known)).where(arms.on_row(shape.known(table)), wanted)
 
 
 def _passing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
@@ -190,7 +206,7 @@ def _vector_conditions(tables: Tables, shape: Shape) -> list[ColumnElement[bool]
 def by_external_ids(tables: Tables) -> Query:
     """The user's current messages of these (:wanted_session_id, :wanted_external_id)."""
     table = tables.conversations.table
-    return _named(table, select(*columns(tables))).where(known_now(table))
+    return _named(table, select(*columns(tables, known_now))).where(known_now(table))
 
 
 def left(tables: Tables) -> Query:
@@ -248,7 +264,7 @@ def in_session(
     """A session's messages in order."""
     table = tables.conversations.table
     mine = (table.c.user_id == user_id, table.c.session_id == session_id)
-    statement = select(*columns(tables)).where(*mine, known(table, view))
+    statement = select(*columns(tables, lambda link: known(link, view))).where(*mine, known(table, view))
     if after is not None:
         statement = statement.where(table.c.seq > after)
     return statement.order_by(table.c.seq).limit(limit)
@@ -257,7 +273,8 @@ def in_session(
 def unextracted(tables: Tables, user_id: str, session_id: str | None, limit: int) -> Query:
     """Current messages nothing was extracted from yet, oldest first."""
     table = tables.conversations.table
-    statement = select(*columns(tables)).where(table.c.user_id == user_id, known_now(table), ~table.c.extracted)
+    waits = ~extracted(tables, known_now)
+    statement = select(*columns(tables, known_now)).where(table.c.user_id == user_id, known_now(table), waits)
     if session_id is not None:
         statement = statement.where(table.c.session_id == session_id)
     return statement.order_by(table.c.version, table.c.seq).limit(limit)

@@ -1,19 +1,22 @@
-"""Works off jobs while the program runs: the vectors of messages."""
+"""Works off jobs while the program runs: the vectors of messages, and what is extracted from them."""
 
 import asyncio
-import contextlib
 import logging
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sqlalchemy.dialects.postgresql import insert as upsert
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import ModelMismatchError, UnavailableError
+from memground.errors import UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.queries import messages as queries
+from neuromem.queries.extraction import EXTRACT
 from neuromem.queries.messages import EMBED_MESSAGE
+from neuromem.services.extracting import CALLS_AT_ONCE, MessageExtractor
+from neuromem.services.job_loop import JobLoop
 
 type _Vectors = dict[uuid.UUID, list[float]]
 type _Failure = tuple[Exception, list[uuid.UUID]]
@@ -22,73 +25,60 @@ _log = logging.getLogger("neuromem.background")
 
 
 class BackgroundWorker:
-    """Claims jobs, works with no transaction open, and stores each result once.
+    """Makes the vectors of messages and, with an extractor, memories of conversations.
 
-    Several workers, in one process or many, share the work.
+    Each has a loop of its own, so that a slow language model keeps no vector waiting. Several workers, in one process
+    or many, share the work.
     """
 
-    def __init__(self, database: Database, embedding: EmbeddingProvider, policy: JobPolicy | None = None) -> None:
-        self._database = database
-        self._embedding = embedding
-        self._policy = policy or JobPolicy()
-        self._queue = JobQueue(database.tables.jobs, self._policy)
-        self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+    def __init__(
+        self,
+        database: Database,
+        embedding: EmbeddingProvider,
+        policy: JobPolicy | None = None,
+        extractor: MessageExtractor | None = None,
+    ) -> None:
+        policy = policy or JobPolicy()
+        embedder = MessageEmbedder(database, embedding, JobQueue(database.tables.jobs, policy))
+        self._loops = [JobLoop(database, policy, EMBED_MESSAGE, embedder.work)]
+        self._extraction: JobLoop | None = None
+        if extractor is not None:
+            claims = replace(policy, batch=CALLS_AT_ONCE)
+            self._extraction = JobLoop(database, claims, EXTRACT, extractor.work)
+            self._loops.append(self._extraction)
 
     def start(self) -> None:
-        self._task = asyncio.create_task(self.run(), name="neuromem-background")
+        for loop in self._loops:
+            loop.start()
 
     def wake(self) -> None:
         """Says that there may be new jobs."""
-        self._news.set()
+        for loop in self._loops:
+            loop.wake()
 
     async def stop(self) -> None:
         """Stops after giving claimed jobs back."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
-    async def run(self) -> None:
-        """Works until cancelled; a server that is away is waited for."""
-        while True:
-            self._news.clear()
-            busy = 0
-            try:
-                busy = await self.work_once()
-            except ModelMismatchError as error:
-                _log.error("background work stops: %s", error)
-                return
-            except UnavailableError as error:
-                _log.warning("background work waits: %s", error)
-                await asyncio.sleep(self._policy.poll)
-            except Exception:  # noqa: BLE001 - whatever one batch met, its lease ends and the next try may do better
-                _log.exception("background work failed; it is tried again")
-                await asyncio.sleep(self._policy.poll)
-            if not busy:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._policy.poll)
+        await asyncio.gather(*(loop.stop() for loop in self._loops))
 
     async def work_once(self) -> int:
-        """Works off one batch; returns how many jobs it claimed."""
-        async with self._database.session() as session:
-            lease = await self._queue.claim(session, [EMBED_MESSAGE])
-        if not lease.jobs:
-            return 0
-        keeper = asyncio.create_task(self._keep(lease))
-        try:
-            await self._embed_messages(lease)
-        except (asyncio.CancelledError, ModelMismatchError):
-            await self._give_back(lease)
-            raise
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)  # it may be in the middle of a statement
-        _log.info("jobs worked off: %d", len(lease.jobs))
-        return len(lease.jobs)
+        """Works off one claim of each kind; returns how many jobs that is."""
+        return sum([await loop.work_once() for loop in self._loops])
 
-    async def _embed_messages(self, lease: Lease) -> None:
+    async def extract_what_is_due(self) -> None:
+        """Extracts until nothing more can be: what fails is left to a later start."""
+        while self._extraction is not None and await self._extraction.work_once():
+            pass
+
+
+class MessageEmbedder:
+    """Makes the vectors of messages and stores each once."""
+
+    def __init__(self, database: Database, embedding: EmbeddingProvider, queue: JobQueue) -> None:
+        self._database = database
+        self._embedding = embedding
+        self._queue = queue
+
+    async def work(self, lease: Lease) -> None:
         ids = [uuid.UUID(job.ref) for job in lease.jobs]
         async with self._database.read() as session:
             found = (await session.execute(queries.to_embed(session.tables, ids))).all()
@@ -143,19 +133,6 @@ class BackgroundWorker:
         ]
         table = tables.conversation_embeddings.table
         await session.execute(upsert(table).on_conflict_do_nothing(index_elements=["message_id", "version"]), rows)
-
-    async def _give_back(self, lease: Lease) -> None:
-        with contextlib.suppress(Exception):  # stopping: an expired lease does the same, only later
-            async with self._database.session() as session:
-                await self._queue.release(session, lease)
-
-    async def _keep(self, lease: Lease) -> None:
-        """Renews the lease while the model works."""
-        while True:
-            await asyncio.sleep(self._policy.lease / 3)
-            with contextlib.suppress(UnavailableError):
-                async with self._database.session() as session:
-                    await self._queue.extend(session, lease)
 
 
 _MIRRORED: Sequence[str] = (

@@ -19,8 +19,10 @@ from memground.view import KNOWN_SINCE, View
 from memground.words import keys, words
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.extraction.policy import ExtractionPolicy
 from neuromem.queries import messages as queries
 from neuromem.services import rows
+from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.types import DEFAULT_ORIGIN, Message, NewMessage
 from neuromem.types import Session as SessionInfo
 
@@ -38,20 +40,36 @@ class ConversationService:
         self._tables = session.tables
 
     async def add_messages(
-        self, user_id: str, session_id: str, messages: Sequence[NewMessage], *, origin: str = DEFAULT_ORIGIN
+        self,
+        user_id: str,
+        session_id: str,
+        messages: Sequence[NewMessage],
+        *,
+        origin: str = DEFAULT_ORIGIN,
+        extraction: ExtractionPolicy | None = None,
     ) -> list[Message]:
-        """Appends messages to a session, all or none, and records the jobs for their vectors.
+        """Appends messages to a session, all or none, and records the jobs for their vectors and extraction.
 
         A message whose `external_id` the session already has is not stored again; the stored one is returned in its
         place.
         """
         checks.name(session_id, "session_id")
-        return (await self.add_conversations(user_id, {session_id: messages}, origin=origin))[session_id]
+        conversations = {session_id: messages}
+        stored = await self.add_conversations(user_id, conversations, origin=origin, extraction=extraction)
+        return stored[session_id]
 
     async def add_conversations(
-        self, user_id: str, conversations: Mapping[str, Sequence[NewMessage]], *, origin: str = DEFAULT_ORIGIN
+        self,
+        user_id: str,
+        conversations: Mapping[str, Sequence[NewMessage]],
+        *,
+        origin: str = DEFAULT_ORIGIN,
+        extraction: ExtractionPolicy | None = None,
     ) -> dict[str, list[Message]]:
-        """Appends messages to several sessions, all or none, in as many statements as for one."""
+        """Appends messages to several sessions, all or none, in as many statements as for one.
+
+        `extraction`: when they are extracted; None for never.
+        """
         checks.name(user_id, "user_id")
         if not isinstance(conversations, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(
@@ -80,6 +98,9 @@ class ConversationService:
                     known[name] = draft
         if fresh:
             await self._store(user_id, fresh, stamp)
+            if extraction is not None:
+                said = Counter(draft["session_id"] for draft in fresh)
+                await ExtractionJobs(self._session).gather(user_id, said, extraction)
         view = View(now=stamp.at)
         stored: dict[str, list[Message]] = {session_id: [] for session_id in conversations}
         for draft in drafts:
@@ -124,8 +145,11 @@ class ConversationService:
         view = View(now=self._session.clock.now())
         return [rows.message(row, view) for row in (await self._session.execute(statement)).mappings()]
 
-    async def close_session(self, user_id: str, session_id: str) -> None:
-        """Marks a session as ended; raises NotFoundError when the user has none by this id."""
+    async def close_session(self, user_id: str, session_id: str, *, extract: bool = False) -> None:
+        """Marks a session as ended; raises NotFoundError when the user has none by this id.
+
+        `extract`: what waits to be extracted is then due.
+        """
         table = self._tables.conversation_sessions
         now = self._session.clock.now()
         result = await self._session.execute(
@@ -139,6 +163,8 @@ class ConversationService:
         )
         if result.first() is None:
             raise NotFoundError(f"user {user_id!r} has no session {session_id!r}; list_sessions shows those there are")
+        if extract:
+            await ExtractionJobs(self._session).hurry(user_id, session_id)
 
     async def _known(
         self, user_id: str, drafts: Sequence[dict[str, Any]], named: Sequence[_Name], stamp: Stamp
@@ -218,7 +244,7 @@ def _draft(user_id: str, message: NewMessage, stamp: Stamp) -> dict[str, Any]:
         "role": checks.name(message.role, "role", limit=50),
         "speaker": speaker,
         "content": content,
-        "extracted": False,
+        "extracted": False,  # as the row is written: what is said of it later is known by its links
         "metadata_": checks.metadata(message.metadata),
         "external_id": checks.optional_name(message.external_id, "external_id"),
         "event_at": said_at,

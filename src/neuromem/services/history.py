@@ -24,6 +24,7 @@ from neuromem.queries import messages as queries
 from neuromem.queries.memories import born_with_derived
 from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services import rows
+from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.types import Change, Diff, Kind, Reversal
 
 
@@ -149,6 +150,7 @@ class HistoryService:
         unembedded = (await self._session.execute(queries.unembedded(self._tables, user_id))).scalars()
         jobs = [NewJob(EMBED_MESSAGE, str(key), user_id) for key in unembedded]
         await JobQueue(self._tables.jobs).enqueue(self._session, jobs)
+        await ExtractionJobs(self._session).restart(user_id)
         return Reversal(
             origin=stamp.origin,
             at=stamp.at,

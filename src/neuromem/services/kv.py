@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import insert
@@ -9,6 +10,7 @@ from sqlalchemy import insert
 from memground.clock import Stamp
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
+from memground.postgres.backdated import Backdated
 from memground.postgres.engine import Row
 from memground.text import check_json, check_text
 from memground.view import View
@@ -92,19 +94,50 @@ class KVService:
         await versioned.close_rows(self._session, self._entries, [row["id"] for row in found], stamp, where=named)
         return bool(found)
 
+    async def learn(
+        self, namespace: str, scope_id: str, values: Mapping[str, Any], stamp: Stamp, *, known_from: datetime
+    ) -> dict[str, tuple[uuid.UUID, bool]]:
+        """Values that were told at `known_from`, and hold until what was told after it; None ends one.
+
+        Told again, a value gets a version more: what was told between the two may be learned later than both. Returns
+        the entry's id and whether it changed, by key. The caller holds the scope.
+        """
+        told: dict[str, tuple[uuid.UUID, bool]] = {}
+        for key in sorted(values):
+            named = queries.named(self._session.tables, namespace, scope_id, key)
+            await versioned.lock_name(self._session, self._name(namespace, scope_id, key))
+            writer = Backdated(self._session, self._entries, named, stamp, known_from)
+            entry_id = _entry_id(namespace, scope_id, key)
+            before = await writer.known(entry_id)
+            if values[key] is None:
+                told[key] = entry_id, await writer.unlearn(entry_id)
+            else:
+                names = {"namespace": namespace, "scope_id": scope_id, "key": key}
+                await writer.learn(entry_id, {"value": values[key]}, names, again=True)
+                told[key] = entry_id, before is None or not versioned.equal(before["value"], values[key])
+        return told
+
+    def _name(self, namespace: str, scope_id: str, key: str) -> str:
+        return f"{self._entries.table.fullname}/{namespace}/{scope_id}/{key}"
+
     async def _put(self, namespace: str, scope_id: str, key: str, value: Any, stamp: Stamp) -> Row:
         table = self._entries.table
         named = queries.named(self._session.tables, namespace, scope_id, key)
         # First writers of a new key have no row to lock: they queue here, the later ones then find the row.
-        await versioned.lock_name(self._session, f"{table.fullname}/{namespace}/{scope_id}/{key}")
+        await versioned.lock_name(self._session, self._name(namespace, scope_id, key))
         if found := await versioned.lock_current(self._session, self._entries, named):
             return await versioned.append(self._session, self._entries, found[0], {"value": value}, stamp, where=named)
-        entry_id = uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
+        entry_id = _entry_id(namespace, scope_id, key)
         version, start = await versioned.next_version(self._session, self._entries, named, stamp)
         names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}
         new = versioned.new_row(stamp, {**names, "value": value}, known_from=start, version=version)
         await self._session.execute(insert(table).values(new))
         return new
+
+
+def _entry_id(namespace: str, scope_id: str, key: str) -> uuid.UUID:
+    """The same for the same name: an entry that is deleted and set again is one entry."""
+    return uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
 
 
 def _names(namespace: str, scope_id: str) -> None:

@@ -67,7 +67,7 @@ class SearchService:
         checks.name(user_id, "user_id")
         # Checked and embedded before the first statement: no connection is held while the model works.
         stamp = self._session.stamp(origin)
-        new = [_row(user_id, memory, stamp) for memory in memories]
+        new = [memory_row(user_id, memory, stamp) for memory in memories]
         links = {row["memory_id"]: checked_sources(m.sources) for row, m in zip(new, memories, strict=True)}
         if not new:
             return []
@@ -276,7 +276,8 @@ def _naming_failures(provider: EmbeddingProvider) -> Generator[None]:
         raise ProviderError(f"{provider.model_id} failed: {type(error).__name__}: {error}") from error
 
 
-def _row(user_id: str, memory: NewMemory, stamp: Any) -> dict[str, Any]:
+def memory_row(user_id: str, memory: NewMemory, stamp: Stamp) -> dict[str, Any]:
+    """A new memory as a row without its vector; checked."""
     if not isinstance(memory, NewMemory):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise InvalidInputError(f"a memory must be a str or a NewMemory, got {type(memory).__name__} {show(memory)}")
     valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)

@@ -1,0 +1,156 @@
+"""Statements over what conversations were extracted into, and what still waits."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    ColumnElement,
+    DateTime,
+    String,
+    Table,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from memground.postgres.arms import Scan
+from memground.postgres.backdated import known_since
+from memground.postgres.engine import Query
+from memground.postgres.versioned import known_now
+from neuromem.models import Tables
+from neuromem.queries.memories import columns
+from neuromem.queries.messages import extracted
+from neuromem.queries.scope import Shape, built_once, owned
+
+EXTRACT = "extract"
+"""Kind of the job that extracts the waiting turns of a session."""
+
+SESSION, MESSAGES, ALL = "session_id", "message_ids", "all"
+"""What a job's payload says: of which session; which turns, where it is about certain ones that could not be extracted;
+whether all that wait are due, and not only a full batch."""
+
+_CANDIDATES = 8
+_SAME_WORDS = 20
+
+
+@built_once
+def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
+    """The version rows that may say what a new memory says: nearest to :vector, or with the same :words.
+
+    Of the type :memory_type, known at :since or at any time after it. Columns: the memory's, and `similarity` (NULL for
+    one that only has the same words).
+    """
+    table = tables.embeddings.table
+    since = bindparam("since", type_=DateTime(timezone=True))
+    mine = [
+        owned(table),
+        table.c.memory_type == bindparam("memory_type", type_=String),
+        known_since(table, since),
+    ]
+    near = tables.memory_vectors.candidates(table.c.id, mine, limit=_CANDIDATES, scan=scan).subquery("near")
+    words = select(table.c.id, literal(None).label("score")).where(
+        *mine, table.c.words == bindparam("words", type_=ARRAY(BigInteger))
+    )
+    both = union_all(select(near.c.id, near.c.score), words.limit(_SAME_WORDS)).subquery("both_ways")
+    best = select(both.c.id, func.max(both.c.score).label("similarity")).group_by(both.c.id).subquery("best")
+    return (
+        select(*columns(tables), best.c.similarity)
+        .select_from(best.join(table, table.c.id == best.c.id))
+        .order_by(best.c.similarity.desc().nulls_last(), table.c.version)
+    )
+
+
+def linked(tables: Tables, user_id: str, derived_id: uuid.UUID, sources: Sequence[uuid.UUID]) -> Query:
+    """(source_id) of those things a derived one is already known to come from."""
+    c = tables.memory_sources.table.c
+    wanted = c.source_id == any_(bindparam("sources", list(sources), type_=ARRAY(UUID)))
+    return select(c.source_id).where(
+        c.user_id == user_id, c.derived_id == derived_id, wanted, known_now(tables.memory_sources.table)
+    )
+
+
+def last(tables: Tables, user_id: str, memory_id: uuid.UUID) -> Query:
+    """(known_to, closed_origin) of a memory's last version."""
+    table = tables.embeddings.table
+    mine = and_(table.c.user_id == user_id, table.c.memory_id == memory_id)
+    return select(table.c.known_to, table.c.closed_origin).where(mine).order_by(table.c.version.desc()).limit(1)
+
+
+def _unread(tables: Tables, user_id: str, session_id: str | None) -> list[ColumnElement[bool]]:
+    """Current messages that were not extracted, and are not set aside."""
+    table, jobs = tables.conversations.table, tables.jobs
+    message_id = func.to_jsonb(cast(table.c.message_id, String))
+    aside = exists().where(
+        jobs.c.kind == EXTRACT, jobs.c.owner == user_id, jobs.c.payload[MESSAGES].op("@>")(message_id)
+    )
+    session = [] if session_id is None else [table.c.session_id == session_id]
+    return [table.c.user_id == user_id, known_now(table), ~extracted(tables, known_now), ~aside, *session]
+
+
+def waiting(tables: Tables, user_id: str, session_id: str | None) -> Query:
+    """(session_id, turns) per session with messages that wait."""
+    table = tables.conversations.table
+    counted = select(table.c.session_id, func.count().label("turns")).where(*_unread(tables, user_id, session_id))
+    return counted.group_by(table.c.session_id)
+
+
+def unread(tables: Tables, user_id: str, session_id: str, limit: int) -> Query:
+    """The first messages of a session that wait."""
+    table = tables.conversations.table
+    return select(*_told(table)).where(*_unread(tables, user_id, session_id)).order_by(table.c.seq).limit(limit)
+
+
+def among(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
+    """Those of certain messages that are current and were not extracted."""
+    table = tables.conversations.table
+    wanted = table.c.message_id == any_(bindparam("ids", list(ids), type_=ARRAY(UUID)))
+    unextracted = ~extracted(tables, known_now)
+    return (
+        select(*_told(table))
+        .where(table.c.user_id == user_id, known_now(table), unextracted, wanted)
+        .order_by(table.c.seq)
+    )
+
+
+def before(tables: Tables, user_id: str, session_id: str, seq: int, limit: int) -> Query:
+    """The last turns of a session before a place, the last first."""
+    table = tables.conversations.table
+    mine = (table.c.user_id == user_id, table.c.session_id == session_id, known_now(table), table.c.seq < seq)
+    return select(*_told(table)).where(*mine).order_by(table.c.seq.desc()).limit(limit)
+
+
+def counted(tables: Tables, user_id: str) -> Query:
+    """(total, extracted) of a user's messages."""
+    table = tables.conversations.table
+    read = extracted(tables, known_now)
+    return select(func.count().label("total"), func.count().filter(read).label("extracted")).where(
+        table.c.user_id == user_id, known_now(table)
+    )
+
+
+def planned(tables: Tables, user_id: str) -> Query:
+    """The sessions of which something waits to be extracted, or could not be."""
+    c = tables.jobs.c
+    return select(c.payload[SESSION].astext).where(c.kind == EXTRACT, c.owner == user_id).distinct()
+
+
+def jobs_of(tables: Tables, user_id: str) -> Query:
+    """(payload, run_after, attempts, failed_at, last_error) of a user's extraction jobs, the oldest first."""
+    c = tables.jobs.c
+    told = select(c.payload, c.run_after, c.attempts, c.failed_at, c.last_error)
+    return told.where(c.kind == EXTRACT, c.owner == user_id).order_by(c.id)
+
+
+def _told(table: Table) -> list[ColumnElement[Any]]:
+    c = table.c
+    return [c.message_id, c.session_id, c.seq, c.role, c.speaker, c.content, c.event_at]
