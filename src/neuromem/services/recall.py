@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, tzinfo
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.ranking.times import TimeRange, time_ranges
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
 from neuromem.services.kv import KVService
@@ -37,7 +39,7 @@ from neuromem.types import (
     RecallResult,
 )
 
-_DAY, _EPOCH = 86_400.0, datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class RecallQuestion:
     memory_types: Sequence[str] | None = None
     where: Filter | None = None
     include_conversations: bool = True
+    zone: tzinfo = UTC
+
+    @cached_property
+    def times(self) -> tuple[TimeRange, ...]:
+        """The times its words name, as the clocks of the zone count them."""
+        return time_ranges(self.query, self.view.now, self.zone)
 
     def scope(self) -> Scope:
         return Scope(self.user_id, self.view, self.memory_types, self.where)
@@ -169,7 +177,7 @@ class RecallService:
         )
         words = asked(question.query)
         scores, parts = score_turns(
-            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True))),
+            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True)), question.times),
             pool.turns(),
             self._ranking,
             vector_top=vector_top,
@@ -231,7 +239,7 @@ class _Pool:
             session=np.array([numbers.setdefault(name, len(numbers)) for name in session], dtype=np.intp),
             question_share=np.array(question_share, dtype=np.float64),
             speaker=speaker,
-            day=np.floor(np.array(seconds) / _DAY) + _EPOCH,
+            said=np.array(seconds, dtype=np.float64),
         )
 
     def recency(self, view: View, profile: RankingProfile) -> Floats:
