@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import Self
 
@@ -34,7 +35,8 @@ class NeuroMemory(Writer):
     install it once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how
     hits are scored.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
-    `clock`: tells the time. `pool_size`: database connections.
+    `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
+    whose clocks questions name times ("yesterday"), unless a call says otherwise.
 
     Use it as `async with`, or call `init()` and `close()`. One instance belongs to one event loop.
     """
@@ -49,6 +51,7 @@ class NeuroMemory(Writer):
         background: bool | JobPolicy = True,
         clock: Clock | None = None,
         pool_size: int = 10,
+        timezone: str = "UTC",
     ) -> None:
         checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
@@ -74,6 +77,7 @@ class NeuroMemory(Writer):
                 embedding=self._embedding,
                 ranking=ranking or RankingProfile(),
                 announce=self._announce,
+                timezone=checks.timezone(timezone),
             )
         )
 
@@ -108,17 +112,7 @@ class NeuroMemory(Writer):
 
     def as_of(self, moment: datetime) -> AsOf:
         """All reads as they would have answered at `moment`."""
-        context = self._context
-        return AsOf(
-            Context(
-                context.source,
-                context.clock,
-                context.embedding,
-                context.ranking,
-                context.announce,
-                as_of=as_utc(moment, "moment"),
-            )
-        )
+        return AsOf(replace(self._context, as_of=as_utc(moment, "moment")))
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Transaction]:
@@ -130,7 +124,6 @@ class NeuroMemory(Writer):
                 await tx.add_memory("anna", "lives in Porto")
                 await tx.kv.set("profile", "anna", "city", "Porto")
         """
-        context = self._context
         announced = False
 
         def announce() -> None:
@@ -139,7 +132,7 @@ class NeuroMemory(Writer):
 
         async with self._db.session() as session:
             shared = _Shared(session)
-            yield Transaction(Context(shared, context.clock, context.embedding, context.ranking, announce))
+            yield Transaction(replace(self._context, source=shared, announce=announce))
         if announced:
             self._announce()
 

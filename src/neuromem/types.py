@@ -12,6 +12,7 @@ from memground.postgres.queue import QueueStatus
 type Metadata = Mapping[str, Any]
 type MemoryRef = str | uuid.UUID
 type Kind = Literal["memory", "message", "kv"]
+type Granularity = Literal["day", "week", "month", "year"]
 
 DEFAULT_ORIGIN = "agent"
 DEFAULT_SESSION = "default"
@@ -338,6 +339,16 @@ class Reversal(Value):
     at: datetime
     restored: Mapping[str, int]
     ended: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Period(Value):
+    """A day, week, month or year of a timeline, [start, end) in UTC, and how many memories are of it."""
+
+    start: datetime
+    end: datetime
+    count: int
+    by_type: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True)

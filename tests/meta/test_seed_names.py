@@ -27,6 +27,7 @@ from neuromem.services.kv import KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallService
 from neuromem.services.search import SearchService
+from neuromem.services.temporal import TemporalService
 
 # Table: {column: (type, NOT NULL, default)}. The document writes no NOT NULL for columns that are filled anyway.
 TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
@@ -125,6 +126,7 @@ TAKES: dict[Callable[..., Any], str] = {
     SearchService.__init__: "session embedding",
     ConversationService.__init__: "session",
     MemoryService.__init__: "session",
+    TemporalService.__init__: "session",
     Database.__init__: "url",  # and by name what an opened database knows: dims and model_id
     EmbeddingProvider.embed: "text",
     EmbeddingProvider.embed_batch: "texts",

@@ -1,7 +1,7 @@
 """When a question is about: the times its words name, as ranges, and how far from them something lies.
 
-Read are English and Chinese: dates ("7 May 2023", "2023年6月", "in June"), what depends on today ("last May", "two
-weeks ago", 上周五, 三年前), parts of a day, seasons, some holidays, and "between", "before", "after", "since" around them.
+Read are English and Chinese: dates ("7 May 2023", "2023年6月", "in June"), what depends on today ("last May",
+"two weeks ago", 上周五, 三年前), parts of a day, seasons, some holidays; and "between", "before", "after", "since".
 """
 
 import re
@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,13 +59,19 @@ class TimeRange:
     text: str
     yearly: bool = False
 
-    def in_years(self, first: int, last: int) -> list[tuple[datetime | None, datetime | None]]:
+    @property
+    def seconds(self) -> tuple[float, float]:
+        """Start and end in seconds since 1970, infinite where open."""
+        start = -inf if self.start is None else self.start.timestamp()
+        return start, inf if self.end is None else self.end.timestamp()
+
+    def in_years(self, first: int, last: int) -> "list[TimeRange]":
         """What it means from year to year; itself where it is not yearly."""
         if not self.yearly or self.start is None or self.end is None:
-            return [(self.start, self.end)]
+            return [self]
         length = self.end - self.start
-        starts = [_in_year(self.start, year) for year in range(max(first, 1), min(last, 9_998) + 1)]
-        return [(start, start + length) for start in starts]
+        starts = [_in_year(self.start, year) for year in range(max(first, 1), min(last, 9_997) + 1)]
+        return [TimeRange(start, start + length, self.text) for start in starts]
 
 
 def _in_year(moment: datetime, year: int) -> datetime:
@@ -204,6 +211,11 @@ def _utc(moment: datetime | None, zone: tzinfo) -> datetime | None:
     return None if moment is None else moment.replace(tzinfo=zone).astimezone(UTC)
 
 
+def of_the_time(times: Sequence[TimeRange]) -> str:
+    """What is said of a hit that lies in one of the times."""
+    return f"of the time asked about: {' or '.join(named.text for named in times)}"
+
+
 def seconds_off(ranges: Sequence[TimeRange], moments: Floats) -> Floats:
     """(n,) seconds between each of `moments` (since 1970) and the nearest of the ranges, 0 within one."""
     off = np.full_like(moments, np.inf)
@@ -211,11 +223,7 @@ def seconds_off(ranges: Sequence[TimeRange], moments: Floats) -> Floats:
         return off
     first, last = (1970 + int(end // _YEAR_SECONDS) for end in (moments.min(), moments.max()))
     for named in ranges:
-        for start, end in named.in_years(first - 1, last + 2):
-            gap = np.zeros_like(moments)
-            if start is not None:
-                gap = np.maximum(gap, start.timestamp() - moments)
-            if end is not None:
-                gap = np.maximum(gap, moments - end.timestamp())
-            off = np.minimum(off, gap)
+        for each in named.in_years(first - 1, last + 2):
+            start, end = each.seconds
+            off = np.minimum(off, np.maximum(np.maximum(start - moments, moments - end), 0.0))
     return off

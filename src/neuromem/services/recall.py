@@ -24,7 +24,7 @@ from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
-from neuromem.ranking.times import TimeRange, time_ranges
+from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
 from neuromem.services.kv import KVService
@@ -53,12 +53,12 @@ class RecallQuestion:
     memory_types: Sequence[str] | None = None
     where: Filter | None = None
     include_conversations: bool = True
-    zone: tzinfo = UTC
+    timezone: tzinfo = UTC
 
     @cached_property
     def times(self) -> tuple[TimeRange, ...]:
-        """The times its words name, as the clocks of the zone count them."""
-        return time_ranges(self.query, self.view.now, self.zone)
+        """The times its words name, as the clocks of the timezone count them."""
+        return time_ranges(self.query, self.view.now, self.timezone)
 
     def scope(self) -> Scope:
         return Scope(self.user_id, self.view, self.memory_types, self.where)
@@ -122,7 +122,7 @@ class RecallService:
         tops: tuple[float, float],
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=question.limit, exact=exact, tops=tops
+            question.scope(), vector, keyword, limit=question.limit, exact=exact, tops=tops, times=question.times
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
@@ -198,7 +198,7 @@ class RecallService:
             shown = {name: float(values[place]) for name, values in parts.items()}
             shown |= {"recency": float(recency[place]), "importance": importance}
             message = rows.message(found[pool.ids[place]], question.view)
-            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown)))
+            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown, question.times)))
         return hits, [str(pool.ids[place]) for place in best]
 
 
@@ -247,16 +247,19 @@ class _Pool:
         days = np.maximum(view.now.timestamp() - np.array(self._columns[7]), 0.0) / _DAY
         return profile.recency_floor + (1.0 - profile.recency_floor) * np.exp(-days / profile.decay_rate)
 
-    def explanation(self, place: int, parts: dict[str, float]) -> Explanation:
+    def explanation(self, place: int, parts: dict[str, float], times: Sequence[TimeRange]) -> Explanation:
         key = self.ids[place]
         similarity, words = self.similarity[place], self._words.get(key)
+        notes = ["found beside a turn that matches"] if similarity is None and words is None else []
+        if times and parts.get("time") == 1.0:
+            notes.append(of_the_time(times))
         return Explanation(
             vector_rank=None if similarity is None else self.by_meaning.index(key) + 1,
             vector_score=similarity,
             keyword_rank=None if words is None else self.by_words.index(key) + 1,
             keyword_score=words,
             parts=parts,
-            notes=("found beside a turn that matches",) if similarity is None and words is None else (),
+            notes=tuple(notes),
         )
 
     def _before(
