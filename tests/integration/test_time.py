@@ -129,7 +129,8 @@ async def test_a_month_without_a_year_is_that_of_any(mind: NeuroMemory, user: st
     await add(mind, user, a=at(1999, 5, 31, 23), b=at(2024, 5, 1), c=at(2026, 6, 2), d=at(2026, 4, 29), e=at(2, 5, 5))
     hits = await mind.search(user, "trip in May", explain=True)
     off = {
-        hit.memory.content[-1]: -RankingProfile().time_days * math.log(1 - (1 - hit.explanation.parts["time"]) / 0.4)
+        hit.memory.content[-1]: -RankingProfile().time_days
+        * math.log(1 - (1 - hit.explanation.parts["time"]) / RankingProfile().other_time)
         for hit in hits
         if hit.explanation
     }
