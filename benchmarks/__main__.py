@@ -27,6 +27,7 @@ def commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
         "startup": [],
         "memory": ["--turns", "50000" if full else "5000"],
         "ingest": [],
+        "graph": [],
         "latency": ["--sizes", *map(str, sizes), *(["--data", str(chosen.data)] if chosen.data else [])],
     }
     if chosen.locomo is not None:

@@ -59,7 +59,7 @@ def figures(folder: Path = FOLDER) -> dict[str, list[Figure]]:
     """By benchmark, those that have a result in the folder."""
     readers = {
         "quality": _quality, "asof": _asof, "latency": _latency, "ingest": _ingest, "startup": _startup,
-        "memory": _memory,
+        "memory": _memory, "graph": _graph,
     }  # fmt: skip
     found = {name: newest(name, folder) for name in readers}
     return {name: list(readers[name](result)) for name, result in found.items() if result is not None}
@@ -157,3 +157,14 @@ def _memory(result: Result) -> Iterator[Figure]:
     alone = f"Python {steps['python']:.0f} MB"
     yield Figure("process with the model", steps["model loaded"], 350.0, "MB", floor=alone)
     yield Figure(f"importing {result['turns']:,} turns, peak", steps["importing, peak"], 600.0, "MB", floor=alone)
+
+
+def _graph(result: Result) -> Iterator[Figure]:
+    found = result["milliseconds"]
+    trip = f"{found['round trip']['p50']} ms round trip"
+    edges, hub = result["edges"], result["hub"]
+    yield Figure(f"path of 4 among {edges:,} edges, p95", found["path, now"]["p95"], 50.0, floor=trip)
+    name = f"path through a hub of {hub:,} edges, p95"
+    yield Figure(name, max(found[f"path {way} a hub, now"]["p95"] for way in ("through", "to")), 50.0, floor=trip)
+    yield Figure(f"facts about what is named, {edges // 10:,} edges", found["facts, now"]["p50"], 2.0, floor=trip)
+    yield Figure("30 triples stored, p50", found["store 30 triples"]["p50"], 200.0, floor=trip)

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 import Stemmer
 
-_UNSPACED = (
+UNSPACED = (
     r"\u3005-\u3007\u3040-\u312f\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
     r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"  # Thai, Lao, Burmese, Khmer
 )
 _JOINING = r"\-._/@:+,&'"
 """Characters that, between letters or digits, do not end a word: 3.14, TP-1364, ann@example.org, well-known."""
 
-_RUN = re.compile(rf"([{_UNSPACED}]+)|[^ {_JOINING}{_UNSPACED}]+(?:[{_JOINING}][^ {_JOINING}{_UNSPACED}]+)*")
+_RUN = re.compile(rf"([{UNSPACED}]+)|[^ {_JOINING}{UNSPACED}]+(?:[{_JOINING}][^ {_JOINING}{UNSPACED}]+)*")
 _PIECE = re.compile(rf"[^{_JOINING}]+")
 _PART = re.compile(r"[0-9]+|[^0-9]+")
 _NEGATED = re.compile(r"\b[a-z]+n't\b")

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.ranking import RankingProfile
+    from neuromem.relations import GraphRules
     from neuromem.types import (
         BackgroundStatus,
         Change,
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
         Episode,
         Explanation,
         Fact,
+        GraphEdge,
+        GraphFact,
+        GraphNeighbor,
+        GraphNode,
+        GraphPath,
         Hit,
         KeyValue,
         Memory,
@@ -46,6 +52,7 @@ if TYPE_CHECKING:
         Session,
         Source,
         Stats,
+        StoredTriples,
         Triple,
     )
 
@@ -67,6 +74,12 @@ __all__ = [
     "F",
     "Fact",
     "Filter",
+    "GraphEdge",
+    "GraphFact",
+    "GraphNeighbor",
+    "GraphNode",
+    "GraphPath",
+    "GraphRules",
     "Hit",
     "InvalidInputError",
     "JobPolicy",
@@ -94,6 +107,7 @@ __all__ = [
     "Session",
     "Source",
     "Stats",
+    "StoredTriples",
     "SystemClock",
     "Triple",
     "UnavailableError",
@@ -122,6 +136,7 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.ranking": ("RankingProfile",),
+    "neuromem.relations": ("GraphRules",),
     "neuromem.types": (
         "BackgroundStatus",
         "Change",
@@ -130,6 +145,11 @@ _HOMES = {
         "Episode",
         "Explanation",
         "Fact",
+        "GraphEdge",
+        "GraphFact",
+        "GraphNeighbor",
+        "GraphNode",
+        "GraphPath",
         "Hit",
         "KeyValue",
         "Memory",
@@ -147,6 +167,7 @@ _HOMES = {
         "Session",
         "Source",
         "Stats",
+        "StoredTriples",
         "Triple",
     ),
 }

@@ -103,6 +103,13 @@ def importance(value: object) -> int:
     return whole(value, "importance", 1, 10)
 
 
+def share(value: object, what: str) -> float:
+    """A number from 0 to 1."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= 1:
+        raise InvalidInputError(f"{what}={show(value)} is not accepted; pass a number from 0 to 1")
+    return float(value)
+
+
 def moment(value: datetime | None, what: str) -> datetime | None:
     return None if value is None else as_utc(value, what)
 

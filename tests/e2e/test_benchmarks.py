@@ -177,6 +177,12 @@ def test_memory(results: Path) -> None:
     assert steps["python"] < steps["neuromem imported"] < steps["model loaded"] <= steps["importing, peak"]
 
 
+def test_graph(results: Path) -> None:
+    found = run("graph", results, "--edges", "300", "--hub", "30", "--calls", "3")
+    assert (found["edges"], found["hub"]) == (300, 30)
+    assert {"path, now", "path, as of", "store 30 triples"} <= found["milliseconds"].keys()
+
+
 def test_asof(results: Path, locomo: Path) -> None:
     found = run("asof", results, locomo, "--sample", "9")
     assert (found["asked"], found["moments"], found["leaks"]) == (9, 3, 0)

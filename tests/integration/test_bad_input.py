@@ -25,8 +25,9 @@ from neuromem import (
     NotFoundError,
     ProviderError,
     Source,
+    Triple,
 )
-from neuromem.facades import ConversationsFacade, KVFacade
+from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
 from neuromem.providers.embedding import EmbeddingProvider
 from support.calls import LONG_AGO, READS, WRITES, World, call, settle, state
 from support.embeddings import HashEmbedding
@@ -182,6 +183,17 @@ NO_TYPES = [
     Bad(["a\x00"], "NUL"),
     Bad(["x" * 256], "256 characters"),
 ]
+NO_TERMS = [
+    *(Bad(value, f"got {type(value).__name__} {value!r}") for value in (5, b"x", ["x"], 1.5)),
+    Bad("", "empty"),
+    Bad(" __ ", "no letter or digit"),
+    Bad("a\x00", "NUL"),
+    Bad("a\ud800", "U+D800"),
+    Bad("x" * 101, "at most 100"),
+    Bad("ﷺ" * 10, "at most 100"),
+    Bad(HUGE, "10,000,000 characters"),
+]
+NO_NAMES = [NONE, *bad_texts(255), Bad("\u200b", "no visible character"), Bad("ﷺ" * 100, "at most 255")]
 NO_SOURCES = [
     Bad("x", "'x'"),
     Bad(5, "5"),
@@ -231,6 +243,37 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "version": NO_VERSION,
     "importance": NO_IMPORTANCE,
     "metadata": METADATA,
+    "node_type": NO_TERMS,
+    "source_type": NO_TERMS,
+    "target_type": NO_TERMS,
+    "edge_type": [NONE, *NO_TERMS],
+    "node_id": NO_NAMES,
+    "source_id": NO_NAMES,
+    "target_id": NO_NAMES,
+    "name": NO_NAMES,
+    "edge_id": [NONE, *bad_ids("edge_id")],
+    "edge_types": [
+        *(Bad(value, f"got {type(value).__name__}") for value in ("lives_in", 5)),
+        *(Bad(["good", bad.value], bad.says) for bad in NO_TERMS),
+    ],
+    "direction": [Bad(value, f"direction={value!r}") for value in (None, "up", 5, ["in"])],
+    "triples": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5)),
+        *(Bad([Triple("a", "b", "c"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5, "x")),
+        *(Bad([Triple("a", "b", "c"), Triple(bad.value, "b", "c")], bad.says) for bad in NO_NAMES),
+        *(Bad([Triple("a", "b", "c"), Triple("a", bad.value, "c")], bad.says) for bad in NO_TERMS),
+        *(
+            Bad([Triple("a", "b", "c", confidence=value)], f"confidence={value!r}")
+            for value in (-1, 1.1, math.nan, "1")
+        ),
+        Bad([Triple("a", "b", "c", valid_from=NAIVE)], "no timezone"),
+        Bad([Triple("a", "b", "c", valid_from=LONG_AGO, valid_to=LONG_AGO)], "valid_to="),
+    ],
+    "max_depth": [Bad(value, f"max_depth={value!r}") for value in (None, 0, -1, 11, 2**70, True, 1.0, "4")],
+    "properties": [
+        *(Bad(value, f"got {type(value).__name__} {value!r}") for value in ("x", 5, [1], b"x", True)),
+        *(Bad({"a": bad.value}, bad.says) for bad in NO_JSON),
+    ],
     "value": [*NO_JSON, Bad([0] * 1_000_000, "larger than 1,000,000")],
     "values": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, [("a", 1)])),
@@ -293,9 +336,9 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
 OPTIONAL = {("background_status", "user_id"), ("retry_failed", "user_id")}  # None means all users
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
-NAMES_ITS_PART = frozenset({"where", "memories", "messages", "values", "sources", "conversations"})
+NAMES_ITS_PART = frozenset({"where", "triples", "memories", "messages", "values", "sources", "conversations"})
 
-FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade}
+FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade, "graph.": GraphFacade}
 PUBLIC = {
     prefix + name: function
     for prefix, cls in FACADES.items()
@@ -389,6 +432,11 @@ PAIRS: list[tuple[str, dict[str, Any], str]] = [
     ("update_memory", {"known_at": LONG_AGO}, "known_at="),
     ("add_memories", {"memories": ["good", NewMemory("x", valid_from=LONG_AGO, valid_to=LONG_AGO)]}, "valid_to="),
     ("undo", {"recorded_since": None}, "origin="),
+    ("graph.create_node", {"properties": {"aliases": "Annie"}}, "properties.aliases"),
+    ("graph.create_node", {"properties": {"aliases": ["x", ""]}}, "properties.aliases"),
+    ("graph.create_node", {"properties": {"name": 5}}, "properties.name"),
+    ("graph.create_edge", {"valid_from": LONG_AGO, "valid_to": LONG_AGO}, "valid_to="),
+    ("graph.update_edge", {"valid_from": LONG_AGO, "valid_to": LONG_AGO}, "valid_to="),
 ]
 
 

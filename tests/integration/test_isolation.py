@@ -26,6 +26,12 @@ BY_ID = {
     "delete_memory",
     "revert",
     "conversations.close_session",
+    "graph.add_triples",
+    "graph.edge_history",
+    "graph.update_node",
+    "graph.delete_node",
+    "graph.update_edge",
+    "graph.delete_edge",
 }
 
 # Statements that bind no user, and why they may.
@@ -85,7 +91,7 @@ def binds(sql: str, parameters: Any, user: str) -> bool:
 @pytest.mark.parametrize("name", READS)
 async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: str, name: str) -> None:
     world = await settle(mind, user)
-    signs = ("Porto", world.memory_id, world.message_id, "message_count=2", "waiting=2", "count=1,")
+    signs = ("Porto", "'porto'", world.memory_id, world.message_id, "message_count=2", "waiting=2", "count=1,")
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
     asked = READS[name](replace(world, user=f"not-{user}"))

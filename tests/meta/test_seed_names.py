@@ -14,7 +14,7 @@ from sqlalchemy.dialects import postgresql
 import neuromem
 from neuromem import MemoryType, NeuroMemory, RecallResult
 from neuromem.db import Database
-from neuromem.facades import ConversationsFacade, KVFacade
+from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
 from neuromem.models import build_tables
 from neuromem.providers.embedding import (
     EmbeddingProvider,
@@ -23,6 +23,8 @@ from neuromem.providers.embedding import (
     SiliconFlowEmbedding,
 )
 from neuromem.services.conversations import ConversationService
+from neuromem.services.graph import GraphService
+from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallService
@@ -127,6 +129,12 @@ TAKES: dict[Callable[..., Any], str] = {
     ConversationService.__init__: "session",
     MemoryService.__init__: "session",
     TemporalService.__init__: "session",
+    GraphService.__init__: "session",
+    GraphMemoryService.__init__: "session",
+    GraphFacade.create_node: "user_id node_type node_id properties",
+    GraphFacade.create_edge: "user_id source_type source_id edge_type target_type target_id properties",
+    GraphFacade.get_neighbors: "user_id node_type node_id",
+    GraphFacade.find_path: "user_id source_type source_id target_type target_id max_depth",
     Database.__init__: "url",  # and by name what an opened database knows: dims and model_id
     EmbeddingProvider.embed: "text",
     EmbeddingProvider.embed_batch: "texts",
@@ -136,6 +144,9 @@ METHODS: dict[type, str] = {
     NeuroMemory: "add_memory search ingest recall",
     KVFacade: "set get list delete batch_set",
     ConversationsFacade: "ingest",
+    GraphFacade: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",
+    GraphService: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",
+    GraphMemoryService: "store_triples find_entity_facts",
     KVService: "set get list delete batch_set",
     SearchService: "scored_search",
     RecallService: "_fetch_vector_memories _fetch_user_profile _search_conversations",
@@ -175,6 +186,7 @@ def test_a_mind_has_the_seed_s_rooms() -> None:
     mind = NeuroMemory("postgresql://localhost/x", OpenAIEmbedding(api_key="k"))
     assert type(mind.kv) is KVFacade
     assert type(mind.conversations) is ConversationsFacade
+    assert type(mind.graph) is GraphFacade
     assert type(mind._db) is Database
     assert isinstance(mind._embedding, OpenAIEmbedding)
     assert inspect.signature(Database).parameters["pool_size"].default == 10

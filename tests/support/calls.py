@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from neuromem import NeuroMemory, NewMessage, Source
+from neuromem import NeuroMemory, NewMessage, Source, Triple
 
 type Arguments = dict[str, Any]
 
@@ -26,21 +26,27 @@ class World:
     message_id: str
     memory_id: str
     first_version: int
+    edge_id: str
     between: datetime
     """A moment after the first version of everything and before the second."""
 
 
 async def settle(mind: NeuroMemory, user: str) -> World:
-    """Gives a user two messages, a memory in two versions with its source, and a profile value in two versions."""
+    """Gives a user two messages, a memory with its source, a profile value and a graph, these in two versions."""
     said = [NewMessage("user", "I moved to Porto", external_id="x1"), NewMessage("user", "and my sister to Oslo")]
     first, _ = await mind.conversations.add_messages_batch(user, said, session_id="s1")
     source = Source("message", first.message_id)
     memory = await mind.add_memory(user, "lives in Porto", metadata={"topic": "home"}, sources=[source])
     await mind.kv.set("profile", user, "city", "Porto")
+    await mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]})
+    await mind.graph.create_node(user, "place", "Porto")
+    edge = await mind.graph.create_edge(user, "person", "Anna", "lives_in", "place", "Porto")
     between = datetime.now(UTC)
     await mind.update_memory(user, memory.memory_id, content="lives in Porto, near the river")
     await mind.kv.set("profile", user, "city", "Porto, Portugal")
-    return World(user, first.message_id, memory.memory_id, memory.version, between)
+    await mind.graph.update_node(user, "place", "Porto", {"country": "Portugal"})
+    await mind.graph.update_edge(user, edge.edge_id, {"confidence": 0.9})
+    return World(user, first.message_id, memory.memory_id, memory.version, edge.edge_id, between)
 
 
 READS: Mapping[str, Callable[[World], Arguments]] = {
@@ -66,6 +72,26 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "conversations.get_session_messages": lambda w: {"user_id": w.user, "session_id": "s1"},
     "conversations.list_sessions": lambda w: {"user_id": w.user},
     "conversations.get_unextracted_messages": lambda w: {"user_id": w.user},
+    "graph.get_node": lambda w: {"user_id": w.user, "node_type": "place", "node_id": "porto"},
+    "graph.find_nodes": lambda w: {"user_id": w.user, "name": "PORTO"},
+    "graph.list_nodes": lambda w: {"user_id": w.user, "node_type": "place", "prefix": "po"},
+    "graph.get_neighbors": lambda w: {
+        "user_id": w.user,
+        "node_type": "person",
+        "node_id": "annie",
+        "edge_types": ["lives_in"],
+        "direction": "out",
+    },
+    "graph.find_path": lambda w: {
+        "user_id": w.user,
+        "source_type": "person",
+        "source_id": "Annie",
+        "target_type": None,
+        "target_id": "Porto",
+    },
+    "graph.find_entity_facts": lambda w: {"user_id": w.user, "query": "Where does Annie live?"},
+    "graph.node_history": lambda w: {"user_id": w.user, "node_type": "place", "node_id": "Porto"},
+    "graph.edge_history": lambda w: {"user_id": w.user, "edge_id": w.edge_id},
     "background_status": lambda w: {"user_id": w.user},
 }
 
@@ -95,6 +121,42 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "conversations": {"s2": [NewMessage("user", "hi")], "s1": [NewMessage("user", "again", external_id="x1")]},
     },
     "conversations.close_session": lambda w: {"user_id": w.user, "session_id": "s1"},
+    "graph.create_node": lambda w: {
+        "user_id": w.user,
+        "node_type": "person",
+        "node_id": "Ben",
+        "properties": {"age": 3},
+    },
+    "graph.update_node": lambda w: {
+        "user_id": w.user,
+        "node_type": "person",
+        "node_id": "Annie",
+        "properties": {"age": 30},
+    },
+    "graph.delete_node": lambda w: {"user_id": w.user, "node_type": "person", "node_id": "anna"},
+    "graph.create_edge": lambda w: {
+        "user_id": w.user,
+        "source_type": "person",
+        "source_id": "Annie",
+        "edge_type": "owns",
+        "target_type": "boat",
+        "target_id": "Sea-Gull",
+        "properties": {"since": "May"},
+    },
+    "graph.update_edge": lambda w: {"user_id": w.user, "edge_id": w.edge_id, "valid_to": datetime.now(UTC)},
+    "graph.delete_edge": lambda w: {
+        "user_id": w.user,
+        "source_type": "person",
+        "source_id": "Anna",
+        "edge_type": "lives_in",
+        "target_type": "place",
+        "target_id": "Porto",
+    },
+    "graph.add_triples": lambda w: {
+        "user_id": w.user,
+        "triples": [Triple("Annie", "lives in", "Oslo"), Triple("Annie", "owns", "a boat")],
+        "sources": [w.message_id],
+    },
     "retry_failed": lambda w: {"user_id": w.user},
 }
 

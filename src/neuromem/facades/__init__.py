@@ -6,6 +6,7 @@ transaction, `AsOf` only reads, at one moment.
 
 from neuromem.facades.context import Context, SessionSource, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.facades.mind import AsOf, Reader, Transaction, Writer
 
@@ -14,6 +15,8 @@ __all__ = [
     "Context",
     "ConversationsFacade",
     "ConversationsReader",
+    "GraphFacade",
+    "GraphReader",
     "KVFacade",
     "KVReader",
     "Reader",

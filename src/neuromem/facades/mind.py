@@ -8,8 +8,10 @@ from memground.filters import parse
 from neuromem import checks
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
+from neuromem.ranking.calendar import Granularity
 from neuromem.services.history import HistoryService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallQuestion, RecallService
@@ -19,7 +21,6 @@ from neuromem.services.temporal import TemporalService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     Diff,
-    Granularity,
     Hit,
     Memory,
     MemoryRef,
@@ -41,11 +42,13 @@ class Reader:
 
     kv: KVReader
     conversations: ConversationsReader
+    graph: GraphReader
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.kv = KVReader(context)
         self.conversations = ConversationsReader(context)
+        self.graph = GraphReader(context)
 
     async def recall(
         self,
@@ -213,11 +216,13 @@ class Writer(Reader):
 
     kv: KVFacade
     conversations: ConversationsFacade
+    graph: GraphFacade
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.kv = KVFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]  # set once, never reassigned
         self.conversations = ConversationsFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.graph = GraphFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def ingest(
         self,

@@ -46,3 +46,12 @@ def messages(tables: Tables, user_id: str, view: View) -> Query:
 def key_values(tables: Tables, user_id: str, view: View) -> Query:
     table = tables.key_values.table
     return select(func.count()).where(table.c.scope_id == user_id, known(table, view))
+
+
+def graph(tables: Tables, user_id: str, view: View) -> Query:
+    """(nodes, edges) of the graph."""
+    counts = (
+        select(func.count()).where(table.c.user_id == user_id, known(table, view)).scalar_subquery().label(name)
+        for name, table in (("nodes", tables.graph_nodes.table), ("edges", tables.graph_edges.table))
+    )
+    return select(*counts)

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 type Unit = Literal["minute", "hour", "day", "week", "month", "year"]
+type Granularity = Literal["day", "week", "month", "year"]
 type Which = Literal["last", "this", "next"]
 
 _LUNAR_NEW_YEAR = (

@@ -139,15 +139,17 @@ class MemoryService:
         links: Mapping[uuid.UUID, Sequence[Source]],
         known_from: Mapping[uuid.UUID, datetime],
         stamp: Stamp,
+        *,
+        kind: str = "memory",
     ) -> None:
-        """Records what new memories came from."""
+        """Records what new memories (or derived things of another kind) came from."""
         new = [
             versioned.new_row(
                 stamp,
                 {
                     "link_id": uuid.uuid4(),
                     "user_id": user_id,
-                    "derived_kind": "memory",
+                    "derived_kind": kind,
                     "derived_id": memory_id,
                     "source_kind": source.kind,
                     "source_id": uuid.UUID(source.id),

@@ -6,7 +6,7 @@ from typing import Any
 
 from memground.postgres.engine import Row
 from memground.view import View
-from neuromem.types import KeyValue, Memory, Message, Source
+from neuromem.types import GraphEdge, GraphNode, KeyValue, Memory, Message, Source
 
 
 def memory(row: Row, view: View, sources: Sequence[Source] = ()) -> Memory:
@@ -62,6 +62,49 @@ def key_value(row: Row, view: View) -> KeyValue:
         version=row["version"],
         known_from=row["known_from"],
         known_to=view.mask(row["known_to"]),
+        origin=row["origin"],
+        created_at=row["created_at"],
+        updated_at=row["recorded_at"],
+    )
+
+
+def graph_node(row: Row, view: View) -> GraphNode:
+    properties = row["properties"]
+    return GraphNode(
+        node_type=row["node_type"],
+        node_id=row["node_id"],
+        name=properties.get("name", row["node_id"]),
+        aliases=tuple(properties.get("aliases", ())),
+        user_id=row["user_id"],
+        properties=properties,
+        record_id=str(row["id"]),
+        version=row["version"],
+        known_from=row["known_from"],
+        known_to=view.mask(row["known_to"]),
+        recorded_at=row["recorded_at"],
+        origin=row["origin"],
+        created_at=row["created_at"],
+        updated_at=row["recorded_at"],
+    )
+
+
+def graph_edge(row: Row, view: View) -> GraphEdge:
+    return GraphEdge(
+        edge_id=str(row["edge_id"]),
+        source_type=row["source_type"],
+        source_id=row["source_id"],
+        edge_type=row["edge_type"],
+        target_type=row["target_type"],
+        target_id=row["target_id"],
+        user_id=row["user_id"],
+        properties=row["properties"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        record_id=str(row["id"]),
+        version=row["version"],
+        known_from=row["known_from"],
+        known_to=view.mask(row["known_to"]),
+        recorded_at=row["recorded_at"],
         origin=row["origin"],
         created_at=row["created_at"],
         updated_at=row["recorded_at"],

@@ -21,6 +21,7 @@ class StatsService:
         tables, jobs = self._tables, self._tables.jobs
         by_type = (await self._session.execute(queries.memories(tables, user_id, view))).all()
         said = (await self._session.execute(queries.messages(tables, user_id, view))).one()
+        graph = (await self._session.execute(queries.graph(tables, user_id, view))).one()
         background = None
         if view.known_at is None:
             background = await JobQueue(jobs).status(self._session, jobs.c.owner == user_id)
@@ -34,4 +35,6 @@ class StatsService:
             first_known=min((row.first for row in (*by_type, said) if row.first is not None), default=None),
             last_known=max((row.last for row in (*by_type, said) if row.last is not None), default=None),
             background=background,
+            graph_nodes=graph.nodes,
+            graph_edges=graph.edges,
         )

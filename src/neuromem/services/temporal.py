@@ -12,11 +12,11 @@ from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import times as queries
 from neuromem.queries.scope import Scope
-from neuromem.ranking.calendar import later
+from neuromem.ranking.calendar import Granularity, later
 from neuromem.ranking.times import TimeRange, time_ranges
 from neuromem.services import rows
 from neuromem.services.memories import MemoryService
-from neuromem.types import Granularity, Memory, Period
+from neuromem.types import Memory, Period
 
 _INSTANT = timedelta(microseconds=1)
 

@@ -1,0 +1,215 @@
+"""Triples become edges; questions find the facts about what they name."""
+
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from memground.clock import Stamp
+from memground.names import normal_name
+from memground.postgres import versioned
+from memground.postgres.bulk import insertion, lists
+from memground.postgres.engine import Row
+from memground.postgres.prepared import Record
+from memground.view import View, contains
+from memground.words import keys
+from neuromem import checks
+from neuromem.db import Session
+from neuromem.queries import graph as queries
+from neuromem.queries.scope import Scope, Shape
+from neuromem.relations import GraphRules, names_asked, normal_names, normal_triple
+from neuromem.services import rows
+from neuromem.services.edge_plan import EdgePlan, Outcome, Statement
+from neuromem.services.graph import Thing, close_sources, hold_graph, node_values
+from neuromem.services.memories import MemoryService, checked_sources
+from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
+
+
+class GraphMemoryService:
+    """What the graph remembers of what was said."""
+
+    def __init__(self, session: Session, rules: GraphRules | None = None) -> None:
+        self._session = session
+        self._tables = session.tables
+        self._rules = rules or GraphRules()
+
+    async def store_triples(
+        self,
+        user_id: str,
+        triples: Sequence[Triple],
+        *,
+        sources: Sequence[Source | MemoryRef] = (),
+        known_from: datetime | None = None,
+        stamp: Stamp,
+    ) -> StoredTriples:
+        """Stores triples as edges in the caller's transaction, the last of those that contradict each other last.
+
+        A triple that is known changes nothing (a higher confidence or an end it gives is noted). One whose relation is
+        single-valued (`GraphRules`) and whose object is new ends the edge before. `known_from`: when the triples became
+        known (default: when the last of `sources` did, else now). A name that is known means what it meant, whatever
+        type the triple gives it, unless there is a node of just that type and name.
+
+        Of triples older than what is known already, each adds its own edge and ends no other. Raises InvalidInputError,
+        NotFoundError (a source).
+        """
+        checks.name(user_id, "user_id")
+        said = [normal_triple(triple) for triple in checks.items(triples, "triples", "Triple")]
+        came_from = checked_sources(sources)
+        if not said:
+            return StoredTriples((), (), (), ())
+        known = versioned.check_known(known_from, stamp)
+        memories = MemoryService(self._session)
+        if known_from is None and came_from:
+            known = min(
+                max((await memories.sources_known_since(user_id, {uuid.uuid4(): came_from})).values()), stamp.at
+            )
+        await hold_graph(self._session, user_id)
+        statements, made = await self._resolved(user_id, said, known, stamp)
+        plan = EdgePlan(await self._edges_of(user_id, statements), self._rules.single_valued, known)
+        for statement in statements:
+            plan.add(statement)
+        await self._insert(self._tables.graph_nodes, made)
+        written = await self._write(user_id, plan, stamp)
+        touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
+        links = dict.fromkeys(touched, came_from)
+        await memories.link_sources(user_id, links, dict.fromkeys(touched, known), stamp, kind="edge")
+        view = View(now=stamp.at)
+
+        def shown(outcome: Outcome) -> tuple[GraphEdge, ...]:
+            return tuple(rows.graph_edge(written.get(e.key, e.row or {}), view) for e in plan.edges(outcome))
+
+        return StoredTriples(shown("stored"), shown("ended"), shown("changed"), shown("unchanged"))
+
+    async def find_entity_facts(
+        self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20
+    ) -> list[GraphFact]:
+        """The facts about what `query` names, and about `names`, as the scope's view knows them.
+
+        Facts between two of them come first, then facts about one; ended ones behind those that hold, newer before
+        older.
+        """
+        checks.name(scope.user_id, "user_id")
+        checks.limit(limit)
+        asked = names_asked(checks.query(query)) if query or not names else []
+        asked = [*dict.fromkeys([*normal_names(checks.items(names, "names", "names")), *asked])]
+        if not asked:
+            return []
+        shaped = Scope(scope.user_id, scope.view)
+        view = scope.view
+        values = shaped.values(
+            names=asked, keys=keys(scope.user_id, asked), limit=limit, pool=limit, true_at=view.valid_at or view.now
+        )
+        found = await self._session.fetch(queries.facts(self._tables, shaped.shape), values)
+        return [_fact(row) for row in found]
+
+    async def _resolved(
+        self, user_id: str, said: Sequence[Triple], known: datetime, stamp: Stamp
+    ) -> tuple[list[Statement], list[Row]]:
+        """The triples between nodes, and the rows of those nodes that had to be made."""
+        names = sorted({normal_name(name) for triple in said for name in (triple.subject, triple.object)})
+        values = {"user_id": user_id, "names": names, "keys": keys(user_id, names)}
+        found = await self._session.fetch(queries.node_versions(self._tables, Shape()), values)
+        nodes = _Nodes(user_id, found, known, stamp)
+        statements = [
+            Statement(
+                source=nodes.thing(triple.subject_type, triple.subject),
+                relation=triple.relation,
+                target=nodes.thing(triple.object_type, triple.object),
+                valid_from=triple.valid_from,
+                valid_to=triple.valid_to,
+                confidence=triple.confidence,
+            )
+            for triple in said
+        ]
+        return statements, nodes.made
+
+    async def _edges_of(self, user_id: str, statements: Sequence[Statement]) -> list[Record]:
+        relations = {statement.relation for statement in statements}
+        values = {
+            "user_id": user_id,
+            "subjects": sorted({statement.source[1] for statement in statements}),
+            "objects": sorted({statement.target[1] for statement in statements}),
+            "relations": sorted(relations),
+            "single": sorted(relations & self._rules.single_valued),
+        }
+        return await self._session.fetch(queries.edges_of(self._tables, Shape()), values)
+
+    async def _write(self, user_id: str, plan: EdgePlan, stamp: Stamp) -> dict[uuid.UUID, Row]:
+        """Closes and appends what was planned; gives the newest row of each edge written."""
+        vt = self._tables.graph_edges
+        owned = vt.table.c.user_id == user_id
+        changed = [edge for edge in plan.edges() if edge.is_written]
+        replaced = [edge.row["id"] for edge in changed if edge.row is not None]
+        await versioned.close_rows(self._session, vt, replaced, stamp, where=owned, at=plan.known)
+        if forgotten := [edge.key for edge in changed if edge.forgotten]:
+            await close_sources(self._session, user_id, forgotten, stamp)
+        new = [row for edge in changed for row in edge.new_rows(user_id, plan.known, stamp)]
+        await self._insert(vt, new)
+        return {row["edge_id"]: row for row in new}
+
+    async def _insert(self, vt: versioned.VersionedTable, new: Sequence[Row]) -> None:
+        if new:
+            columns = tuple(map(str, new[0]))
+            await self._session.execute(insertion(vt.table, columns), lists(vt.table, columns, new))
+
+
+class _Nodes:
+    """What names mean among the nodes known at a moment; makes nodes for those that mean nothing yet."""
+
+    def __init__(self, user_id: str, versions: Collection[Record], known: datetime, stamp: Stamp) -> None:
+        self._user_id, self._known, self._stamp = user_id, known, stamp
+        self._versions = versions
+        then = [row for row in versions if contains(row["known_from"], row["known_to"], known)]
+        then.sort(key=lambda row: (row["created_at"], row["node_type"], row["node_id"]))
+        self._own: dict[str, list[Thing]] = {}
+        self._aliases: dict[str, list[Thing]] = {}
+        for row in then:
+            thing = row["node_type"], row["node_id"]
+            self._own.setdefault(row["node_id"], []).append(thing)
+            for alias in row["properties"].get("aliases", ()):
+                self._aliases.setdefault(alias, []).append(thing)
+        self.made: list[Row] = []
+
+    def thing(self, node_type: str, written: str) -> Thing:
+        name = normal_name(written)
+        for things in (self._own.get(name, ()), self._aliases.get(name, ())):
+            if things:
+                return next((thing for thing in things if thing[0] == node_type), things[0])
+        self._own[name] = [(node_type, name)]
+        # Who learned of the node first by something newer knows it from then on; until then it is this one.
+        later = [
+            row["known_from"]
+            for row in self._versions
+            if (row["node_type"], row["node_id"]) == (node_type, name) and row["known_from"] > self._known
+        ]
+        values = node_values(self._user_id, node_type, name, {"name": written})
+        row = versioned.new_row(self._stamp, {"node_key": uuid.uuid4(), **values}, known_from=self._known)
+        if later:
+            row |= {"known_to": min(later), "closed_origin": self._stamp.origin}
+        self.made.append(row)
+        return node_type, name
+
+
+def _fact(row: Mapping[str, Any]) -> GraphFact:
+    confidence = row["properties"].get("confidence", 1.0)
+    relation: str = row["edge_type"]
+    found: list[list[Any]] = sorted(row["sources"] or [], key=lambda item: (item[0], item[1]))
+    return GraphFact(
+        edge_id=str(row["edge_id"]),
+        content=f"{row['source_name']} {relation.replace('_', ' ')} {row['target_name']}",
+        subject=row["source_name"],
+        subject_id=row["source_id"],
+        subject_type=row["source_type"],
+        relation=relation,
+        object=row["target_name"],
+        object_id=row["target_id"],
+        object_type=row["target_type"],
+        confidence=float(confidence) if isinstance(confidence, int | float) else 1.0,
+        named=row["named"],
+        ended=row["ended"],
+        valid_from=row["valid_from"],
+        valid_to=row["valid_to"],
+        known_from=row["known_from"],
+        created_at=row["created_at"],
+        sources=tuple(Source(kind, key, span) for kind, key, span in found),
+    )
