@@ -19,6 +19,7 @@ CHINESE_DAY = r"(?:\d{1,2}|[一二三四五六七八九十]{1,3})[日号]"
 BLANK = "\x1f"
 """Stands where words were that have been read; no word and no space."""
 _NO_DATE = "\x1e"
+_FEW = 32
 _DATES = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
@@ -53,16 +54,22 @@ def named_dates(text: str) -> Iterator[NamedDate]:
             parts = {"y": None, "m": None, "d": None} | match.groupdict()
             # May is a verb, too, and April a name, and 2023 may be a house number.
             sure = sum(parts[name] is not None for name in "ymd") > 1 or not match[0].isascii()
-            before = blank[: match.start()]
+            before = said_before(blank, match.start())
             named = parts["m"] is None or parts["m"].lower() in (*_MONTHS, *(month[:3] for month in _MONTHS), "sept")
             is_one = sure or (named and bool(_SAYS_WHEN.search(before) or _GOES_ON.search(before)))
-            blank = f"{before}{(BLANK if is_one else _NO_DATE) * len(match[0])}{blank[match.end() :]}"
+            mark = BLANK if is_one else _NO_DATE
+            blank = f"{blank[: match.start()]}{mark * len(match[0])}{blank[match.end() :]}"
             if not is_one:
                 continue
             try:
                 yield _named(match, parts)
             except ValueError:  # 77 May, or the year 0
                 continue
+
+
+def said_before(text: str, place: int) -> str:
+    """The words right before a place, as many as say what a time means. All of them would take long in a long text."""
+    return text[max(0, place - _FEW) : place]
 
 
 def _named(match: re.Match[str], parts: dict[str, str | None]) -> NamedDate:

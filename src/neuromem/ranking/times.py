@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from neuromem.ranking import phrases
 from neuromem.ranking.calendar import Span
-from neuromem.ranking.dates import BLANK, NamedDate, named_dates
+from neuromem.ranking.dates import BLANK, NamedDate, named_dates, said_before
 
 type Floats = NDArray[np.float64]
 
@@ -136,9 +136,9 @@ def _with_part(text: str, words: _Words) -> _Words:
     if after := _PART_AFTER.match(text, words.stop):
         part = phrases.part(span.start, after["part"] or after["han"])
         return _Words(words.begin, after.end(), Span(part.start, part.end, span.yearly))
-    if before := _PART_BEFORE.search(text[: words.begin]):
+    if before := _PART_BEFORE.search(said_before(text, words.begin)):
         part = phrases.part(span.start, before["part"])
-        return _Words(before.start(), words.stop, Span(part.start, part.end, span.yearly))
+        return _Words(words.begin - len(before[0]), words.stop, Span(part.start, part.end, span.yearly))
     return words
 
 
@@ -148,10 +148,9 @@ def _joined(text: str, found: Sequence[_Words]) -> Iterator[_Words]:
     while place < len(found):
         words = found[place]
         place += 1
-        before = text[: words.begin]
         if place < len(found) and (both := _hull(text, words, found[place])) is not None:
-            opening = _OPENING.search(before)
-            yield _Words(words.begin if opening is None else opening.start(), found[place].stop, both)
+            opening = _OPENING.search(said_before(text, words.begin))
+            yield _Words(words.begin - len(opening[0] if opening else ""), found[place].stop, both)
             place += 1
             continue
         yield _opened(text, words)
@@ -160,7 +159,7 @@ def _joined(text: str, found: Sequence[_Words]) -> Iterator[_Words]:
 def _hull(text: str, first: _Words, second: _Words) -> Span | None:
     """From the one to the other, where the words between them say so."""
     joins = _JOINS.fullmatch(text, first.stop, second.begin) if second.begin >= first.stop else None
-    if joins is None or (joins["and"] and not _BETWEEN.search(text[: first.begin])):
+    if joins is None or (joins["and"] and not _BETWEEN.search(said_before(text, first.begin))):
         return None
     if joins["han"] and not text.startswith(("之间", "间"), second.stop):
         return None
@@ -168,28 +167,28 @@ def _hull(text: str, first: _Words, second: _Words) -> Span | None:
     if one.start is None or other.start is None or other.end is None:
         return None
     start, end = one.start, other.end
-    years = 0
-    if one.yearly and not other.yearly:
-        years = other.start.year - start.year
-        years -= _in_year(start, start.year + years) > other.start
-        start, years = _in_year(start, start.year + years), 0
-    elif other.yearly:
-        years = start.year - other.start.year
-        years += _in_year(other.start, other.start.year + years) < start
-    end = end if years == 0 else _in_year(end, end.year + years)
+    try:
+        if one.yearly and not other.yearly:  # the last before the other
+            there = _in_year(start, other.start.year)
+            start = there if there <= other.start else _in_year(start, there.year - 1)
+        elif other.yearly:  # the next after the one
+            there = _in_year(other.start, start.year)
+            end = _in_year(end, end.year - other.start.year + there.year + (there < start))
+    except ValueError:  # beyond the years there are
+        return None
     return Span(start, end, one.yearly and other.yearly) if start < end else None
 
 
 def _opened(text: str, words: _Words) -> _Words:
     """What lies before, after or since it, where that is said."""
     span = words.span
-    if before := _BEFORE.search(text[: words.begin]):
+    if before := _BEFORE.search(said_before(text, words.begin)):
         until, after, _ = before.groups()
-        begin, stop = before.start(), words.stop
+        begin, stop = words.begin - len(before[0]), words.stop
     elif (later := _HAN_AFTER.match(text, words.stop)) is not None:
         until, after, _ = later.groups()
-        since = _SINCE_HAN.search(text[: words.begin])
-        begin, stop = words.begin if since is None else since.start(), later.end()
+        since = _SINCE_HAN.search(said_before(text, words.begin))
+        begin, stop = words.begin - len(since[0] if since else ""), later.end()
     else:
         return words
     if until:
