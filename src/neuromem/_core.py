@@ -47,7 +47,8 @@ class NeuroMemory(Writer):
     call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `auto_extract`: whether what is ingested is extracted; `extraction`: when, `hygiene`: how that is kept tidy.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
-    `clock`: tells the time. `pool_size`: database connections.
+    `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
+    whose clocks questions name times ("yesterday"), unless a call says otherwise.
 
     Use it as `async with`, or call `init()` and `close()`. One instance belongs to one event loop.
     """
@@ -69,6 +70,7 @@ class NeuroMemory(Writer):
         pool_size: int = 10,
         on_llm_call: LLMHook | None = None,
         on_embedding_call: EmbeddingHook | None = None,
+        timezone: str = "UTC",
     ) -> None:
         checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
         checks.instance(llm, "llm", LLMProvider | None, "an LLMProvider such as OpenAILLM(…)")
@@ -108,6 +110,7 @@ class NeuroMemory(Writer):
                 storage=storage,
                 extraction=self._extraction if auto_extract and llm is not None else None,
                 hygiene=hygiene or HygieneRules(),
+                timezone=checks.timezone(timezone),
             )
         )
 

@@ -4,9 +4,10 @@ import math
 import re
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from types import UnionType
 from typing import Any, cast
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from memground.clock import as_utc
 from memground.embedding.base import MAX_LENGTH, MIN_LENGTH
@@ -18,6 +19,9 @@ MAX_QUERY = 10_000
 MAX_LIMIT = 1_000
 MAX_VERSION = 2**63 - 1
 MAX_PLACE = 2**31 - 1
+MAX_DAYS = 100 * 366
+ALWAYS = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+"""Before and after all that is kept: to the driver, infinity."""
 
 
 def name(value: object, what: str, *, limit: int = 255) -> str:
@@ -114,6 +118,29 @@ def share(value: object, what: str) -> float:
 
 def moment(value: datetime | None, what: str) -> datetime | None:
     return None if value is None else as_utc(value, what)
+
+
+def timezone(value: object) -> tzinfo:
+    """A time zone by its IANA name."""
+    name = check_text(value, "timezone", limit=255)
+    if name.upper() == "UTC":
+        return UTC  # known without a database of time zones
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # OSError: a folder of that database, such as "Europe"
+        raise InvalidInputError(
+            f"timezone={show(name)} is no time zone known here; pass an IANA name such as 'Europe/Lisbon' or 'UTC'"
+        ) from None
+
+
+def span(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    """[start, end) in UTC; None is as far as times go."""
+    first, last = moment(start, "start") or ALWAYS[0], moment(end, "end") or ALWAYS[1]
+    if last <= first:
+        raise InvalidInputError(
+            f"end={last.isoformat()} does not lie after start={first.isoformat()}; a time range is [start, end)"
+        )
+    return first, last
 
 
 def validity(start: datetime | None, end: datetime | None) -> tuple[datetime | None, datetime | None]:

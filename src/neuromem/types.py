@@ -453,6 +453,16 @@ class Reversal(Value):
 
 
 @dataclass(frozen=True, slots=True)
+class Period(Value):
+    """A day, week, month or year of a timeline, [start, end) in UTC, and how many memories are of it."""
+
+    start: datetime
+    end: datetime
+    count: int
+    by_type: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Stats(Value):
     """How much is known about a user.
 

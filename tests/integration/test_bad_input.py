@@ -239,6 +239,11 @@ def no_items(kind: type[Fact] | type[Episode]) -> list[Bad]:
     ]
 
 
+NO_ZONE = [
+    Bad(value, "pass an IANA name such as 'Europe/Lisbon'")
+    for value in ("Mars/Olympus", "Europe", "UTC+1", "../etc/passwd", "/etc/passwd", "é", "x" * 255)
+]
+
 #: What each parameter refuses. None: it takes anything.
 REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "user_id": bad_names("user_id"),
@@ -303,6 +308,13 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "memory_types": NO_TYPES,
     "query_embedding": NO_NUMBERS,
     "sources": NO_SOURCES,
+    "start": NO_TIME,
+    "end": [*NO_TIME, Bad(datetime(2019, 1, 1, tzinfo=UTC), "does not lie after start=")],
+    "days": [Bad(value, "a whole number from 1 to 36,600") for value in (None, 0, -1, 36_601, 1.5, True, "7", [7])],
+    "granularity": [
+        Bad(value, "pass 'day', 'week', 'month' or 'year'") for value in (None, "", "decade", "Month", 5, ["day"], HUGE)
+    ],
+    "timezone": [*bad_texts(255), *NO_ZONE],
     "timestamp": NO_TIME,
     "as_of": NO_TIME,
     "valid_at": NO_TIME,
@@ -582,6 +594,7 @@ MADE_OF: dict[str, Sequence[Any]] = {
     "background": ["yes", 5, None],
     "ranking": ["best", 5],
     "clock": ["noon", 5],
+    "timezone": [None, 5, "", "a\x00", "Mars/Olympus", "Europe", "../x"],
     "embedding": ["minilm", "", 5, HashEmbedding],
     "dims": [claiming(dims=value) for value in (0, -1, 16_001, True, "8", 8.0, None)],
     "model_id": [claiming(model_id=value) for value in ("", None, 5, "a\x00", "x" * 256)],

@@ -228,6 +228,29 @@ def test_what_takes_back_asks_on_a_terminal(database_url: str, user: str) -> Non
         assert shown.out.strip() == left
 
 
+def test_time_in_questions_and_a_timeline(run: Run) -> None:
+    run("add", "trip to Oslo", "--valid-from", "2023-05-09T12:00Z", "--type", "episodic")
+    run("add", "trip to Rome", "--valid-from", "2024-08-01T00:30Z", "--type", "episodic")
+    run("add", "likes trips", "--valid-from", "2024-07-31T12:00Z", "--type", "fact")
+    found = run("recall", "trip in May 2023", "--explain", "--timezone", "Europe/Lisbon").out
+    assert "of the time asked about: May 2023" in found
+    assert (
+        run("search", "trip in May 2023", "--json", NEUROMEM_TIMEZONE="Asia/Tokyo").json["hits"][0]["memory"]["content"]
+        == "trip to Oslo"
+    )
+    shown = run("timeline", "--timezone", "UTC").out.splitlines()
+    assert [line.split()[0] for line in shown] == ["2023-05", "2024-07", "2024-08"]
+    assert shown[0].endswith("1  1 episodic")
+    shown = run("timeline", "--by", "day", "--timezone", "America/New_York", "--from", "2024-01-01").out
+    assert shown.split()[0] == "2024-07-31"
+    assert shown.rstrip().endswith("2  1 episodic, 1 fact")
+    told = run("timeline", "--by", "year", "--to", "2024-01-01", "--json").json
+    assert [(period["start"][:4], period["count"]) for period in told["periods"]] in ([("2023", 1)], [("2022", 1)])
+    assert run("timeline", "--as-of", "2020-01-01").out.splitlines()[1].startswith("no memory is of that time for ")
+    assert "Mars" in run("timeline", "--timezone", "Mars", code=2).err
+    assert "Mars" in run("recall", "x", NEUROMEM_TIMEZONE="Mars", code=2).err
+
+
 def test_stats(run: Run, user: str) -> None:
     remember(run, "Anna lives in Oslo", "--type", "fact")
     then = moment()

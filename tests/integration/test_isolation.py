@@ -88,7 +88,16 @@ def binds(sql: str, parameters: Any, user: str) -> bool:
 @pytest.mark.parametrize("name", READS)
 async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: str, name: str) -> None:
     world = await settle(mind, user)
-    signs = ("Porto", "'porto'", world.memory_id, world.message_id, "message_count=2", "waiting=2", "pending=2")
+    signs = (
+        "Porto",
+        "'porto'",
+        world.memory_id,
+        world.message_id,
+        "message_count=2",
+        "waiting=2",
+        "pending=2",
+        "count=1,",
+    )
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
     asked = READS[name](replace(world, user=f"not-{user}"))

@@ -31,6 +31,7 @@ from neuromem.services.kv import KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallService
 from neuromem.services.search import SearchService
+from neuromem.services.temporal import TemporalService
 
 # Table: {column: (type, NOT NULL, default)}. The document writes no NOT NULL for columns that are filled anyway.
 TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
@@ -129,6 +130,7 @@ TAKES: dict[Callable[..., Any], str] = {
     SearchService.__init__: "session embedding",
     ConversationService.__init__: "session",
     MemoryService.__init__: "session",
+    TemporalService.__init__: "session",
     GraphService.__init__: "session",
     GraphMemoryService.__init__: "session",
     GraphFacade.create_node: "user_id node_type node_id properties",

@@ -387,13 +387,23 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
 
     async def recall(query: str, **options: Any) -> Any:
         found = await on.recall(user, query, limit=1_000, explain=True, **options)
-        return _recalled(found, names, exact=query == NOWHERE)
+        return _recalled(found, names, exact=NOWHERE in query)
 
     async def search(query: str, **options: Any) -> Any:
-        return _hits(await on.search(user, query, limit=1_000, explain=True, **options), names, query == NOWHERE)
+        return _hits(await on.search(user, query, limit=1_000, explain=True, **options), names, NOWHERE in query)
 
     async def listed(**options: Any) -> Any:
         return _unordered(show(item) for item in (await on.list_memories(user, limit=1_000, **options)).items)
+
+    async def ranged(start: datetime, end: datetime) -> Any:
+        found = await on.get_memories_by_time_range(user, start, max(end, start + BACKS[1]), limit=1_000)
+        return _unordered(map(show, found))  # of equal times the ids decide
+
+    async def recent() -> Any:
+        return _unordered(map(show, await on.get_recent_memories(user, days=3, limit=1_000)))
+
+    async def timeline() -> Any:
+        return [show(period) for period in await on.memory_timeline(user, granularity="day")]
 
     async def sessions() -> Any:
         return [show(session) for session in await on.conversations.list_sessions(user)]
@@ -430,13 +440,18 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
     reads: dict[str, Awaitable[Any]] = {
         "recall": recall(NOWHERE),
         "recall by word": recall(tea),
+        "recall of a time": recall(f"{NOWHERE} yesterday", timezone="Asia/Shanghai"),
         "recall what was true": recall(NOWHERE, valid_at=moment - BACKS[2]),
         "recall facts only": recall(tea, memory_types=["fact"], include_conversations=False),
         **{f"recall where {number}": recall(NOWHERE, where=where) for number, where in enumerate(filters)},
         "search": search(NOWHERE),
+        "search of a time": search(f"{NOWHERE} two weeks ago"),
         "search by word": search(tea, where=filters[3]),
         "search what was true": search(tea, valid_at=moment),
         "list": listed(),
+        "range": ranged(START, moment - BACKS[2]),
+        "recent": recent(),
+        "timeline": timeline(),
         "list where": listed(where=filters[0]),
         "sessions": sessions(),
         **{f"messages {session}": messages(session) for session in SESSIONS},

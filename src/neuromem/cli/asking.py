@@ -11,13 +11,14 @@ from neuromem.cli.shared import (
     AsOf,
     Explain,
     Limit,
+    Timezone,
     Types,
     ValidAt,
     Where,
     command,
     read_filter,
 )
-from neuromem.cli.times import optional_moment
+from neuromem.cli.times import optional_moment, zone
 
 Query = Annotated[str, typer.Argument(help="A question, or some words.")]
 
@@ -41,6 +42,7 @@ async def recall(
         typer.Option("--conversations/--no-conversations", help="Whether turns of conversations are searched too."),
     ] = True,
     explain: Explain = False,
+    timezone: Timezone = None,
 ) -> None:
     """Recall what is known about a question: memories, conversation turns and the profile, in one ranking."""
     known, valid = optional_moment(as_of, "--as-of"), optional_moment(valid_at, "--valid-at")
@@ -56,6 +58,7 @@ async def recall(
             memory_types=types,
             include_conversations=conversations,
             explain=explain,
+            timezone=zone(timezone),
         )
     if asked.as_json:
         return asked.print_json({"as_of": known, "valid_at": valid, **found.to_dict()})
@@ -84,6 +87,7 @@ async def search(
     where: Where = None,
     types: Types = None,
     explain: Explain = False,
+    timezone: Timezone = None,
 ) -> None:
     """Search the memories, by meaning and by word."""
     known, valid = optional_moment(as_of, "--as-of"), optional_moment(valid_at, "--valid-at")
@@ -98,6 +102,7 @@ async def search(
             where=chosen,
             memory_types=types,
             explain=explain,
+            timezone=zone(timezone),
         )
     if asked.as_json:
         return asked.print_json({"as_of": known, "valid_at": valid, "hits": [hit.to_dict() for hit in hits]})

@@ -85,6 +85,18 @@ Origin = Annotated[str, typer.Option(help="The writer's name, by which undo find
 Explain = Annotated[bool, typer.Option("--explain", help="Say why each hit stands where it stands.")]
 
 
+Timezone = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone",
+        envvar="NEUROMEM_TIMEZONE",
+        metavar="ZONE",
+        help="By whose clocks 'yesterday' is meant, such as Europe/Lisbon; without one this machine's.",
+        show_default=False,
+    ),
+]
+
+
 class Interrupted(Exception):
     """Ctrl-C. A KeyboardInterrupt would be caught, and swallowed, on its way out."""
 

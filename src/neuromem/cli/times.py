@@ -33,6 +33,20 @@ def local(moment: datetime, *, precise: bool = False) -> str:
     return moment.astimezone().isoformat(sep=" ", timespec="microseconds" if precise else "seconds")
 
 
+def zone(given: str | None) -> str:
+    """The time zone given, or this machine's, by its IANA name; UTC where it has none of a name."""
+    if given is not None:
+        return given
+    from zoneinfo import ZoneInfoNotFoundError
+
+    from tzlocal import get_localzone_name
+
+    try:
+        return get_localzone_name() or "UTC"
+    except (ZoneInfoNotFoundError, ValueError, OSError):  # no zone is set, or one that nobody knows
+        return "UTC"
+
+
 def _iso(text: str) -> datetime | None:
     if text.strip().lower() == "now":
         return datetime.now(UTC)

@@ -1,15 +1,16 @@
-"""`neuromem diff`, `rollback` and `undo`: what changed, and taking it back."""
+"""`neuromem timeline`, `diff`, `rollback` and `undo`: what is of when, what changed, and taking it back."""
 
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from memground.errors import InvalidInputError
-from neuromem.cli.shared import TIME, Asked, AsOf, Limit, Yes, command, view_of
-from neuromem.cli.times import local, moment, optional_moment
+from neuromem.cli.shared import TIME, Asked, AsOf, Limit, Timezone, Types, Yes, command, view_of
+from neuromem.cli.times import local, moment, optional_moment, zone
 
 if TYPE_CHECKING:
     from neuromem import NeuroMemory, Reversal
@@ -17,12 +18,49 @@ if TYPE_CHECKING:
 
 type Act = Callable[["Writer"], Awaitable["Reversal"]]
 
+
+class By(StrEnum):
+    """What a line of a timeline stands for."""
+
+    DAY = "day"
+    WEEK = "week"
+    MONTH = "month"
+    YEAR = "year"
+
+
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen.")]
 
 
 def register(app: typer.Typer) -> None:
-    for function in (diff, rollback, undo):
+    for function in (timeline, diff, rollback, undo):
         command(app, panel=TIME)(function)
+
+
+async def timeline(
+    asked: Asked,
+    *,
+    by: Annotated[By, typer.Option("--by", help="How long one line of it is.")] = By.MONTH,
+    since: Annotated[str | None, typer.Option("--from", metavar="TIME", help="The first moment to count.")] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="The moment to stop before.")] = None,
+    types: Types = None,
+    as_of: AsOf = None,
+    timezone: Timezone = None,
+) -> None:
+    """Show how many memories are of each day, week, month or year."""
+    known = optional_moment(as_of, "--as-of")
+    start, end, name = optional_moment(since, "--from"), optional_moment(until, "--to"), zone(timezone)
+    async with asked.open() as nm:
+        found = await view_of(nm, known).memory_timeline(
+            asked.user, granularity=by.value, start=start, end=end, memory_types=types, timezone=name
+        )
+    if asked.as_json:
+        return asked.print_json({"as_of": known, "timezone": name, "periods": [period.to_dict() for period in found]})
+    from neuromem.cli import render
+
+    asked.as_of_line(known)
+    if not found:
+        asked.say(f"no memory is of that time{asked.whose}")
+    asked.draw(render.timeline(found, by.value, name))
 
 
 async def diff(

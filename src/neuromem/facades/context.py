@@ -3,13 +3,14 @@
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Protocol
 
 from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
 from memground.view import View
+from neuromem import checks
 from neuromem.db import Session
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
 from neuromem.providers.llm import LLMProvider
@@ -33,7 +34,8 @@ class Context:
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
     background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
-    (None: never by itself), `hygiene`: how that is kept tidy.
+    (None: never by itself), `hygiene`: how that is kept tidy. `timezone`: whose clocks say what "yesterday" is, where a
+    call does not say.
     """
 
     source: SessionSource
@@ -46,6 +48,7 @@ class Context:
     storage: ObjectStorage | None = None
     extraction: ExtractionPolicy | None = None
     hygiene: HygieneRules = field(default_factory=HygieneRules)
+    timezone: tzinfo = UTC
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
         asked = None if as_of is None else as_utc(as_of, "as_of")
@@ -53,6 +56,10 @@ class Context:
             # A view of the past knows nothing later than itself.
             asked = self.as_of if asked is None else min(asked, self.as_of)
         return View.of(self.clock, asked, valid_at)
+
+    def zone(self, timezone: str | None) -> tzinfo:
+        """The time zone of a call."""
+        return self.timezone if timezone is None else checks.timezone(timezone)
 
     @asynccontextmanager
     async def write(self) -> AsyncGenerator[Session]:

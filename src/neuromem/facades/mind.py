@@ -14,6 +14,7 @@ from neuromem.facades.conversations import ConversationsFacade, ConversationsRea
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.queries.scope import Scope
+from neuromem.ranking.calendar import Granularity
 from neuromem.services.extraction import MemoryExtractionService
 from neuromem.services.given import extraction_of
 from neuromem.services.history import HistoryService
@@ -21,6 +22,7 @@ from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.services.recall import RecallQuestion, RecallService
 from neuromem.services.search import UNCHANGED, SearchService
 from neuromem.services.stats import StatsService
+from neuromem.services.temporal import TemporalService
 from neuromem.types import (
     DEFAULT_ORIGIN,
     Diff,
@@ -34,6 +36,7 @@ from neuromem.types import (
     Metadata,
     NewMemory,
     Page,
+    Period,
     RecallResult,
     Reversal,
     Source,
@@ -68,13 +71,16 @@ class Reader:
         include_conversations: bool = True,
         query_embedding: Sequence[float] | None = None,
         explain: bool = False,
+        timezone: str | None = None,
     ) -> RecallResult:
         """What is remembered about `query`: memories, conversation turns and the profile, in one ranking (`.merged`).
 
         `as_of`: answer as at that moment, with what was known then. `valid_at`: only memories true in the world then.
         `where`: a filter such as `F("metadata.topic") == "work"` over memories and messages; a field one of them lacks
         matches nothing there. `memory_types` restricts the memories. `query_embedding`: the query's vector, if you have
-        it (no model call). `explain` adds why each hit stands where it does. Raises InvalidInputError.
+        it (no model call). `explain` adds why each hit stands where it does. What is of a time the query names ("last
+        May", 三年前) ranks higher; `timezone`: by whose clocks (an IANA name; default: the mind's). Raises
+        InvalidInputError.
         """
         question = RecallQuestion(
             user_id=user_id,
@@ -84,6 +90,7 @@ class Reader:
             memory_types=_types(memory_types),
             where=parse(where),
             include_conversations=include_conversations,
+            timezone=self._context.zone(timezone),
         )
         async with self._context.source.read() as session:
             service = RecallService(session, self._context.embedding, self._context.ranking.reaching(question.limit))
@@ -101,13 +108,17 @@ class Reader:
         valid_at: datetime | None = None,
         query_embedding: Sequence[float] | None = None,
         explain: bool = False,
+        timezone: str | None = None,
     ) -> list[Hit]:
         """The memories that fit `query` best by meaning and by word; the arguments are those of `recall`."""
         scope = Scope(user_id, self._context.view(as_of, valid_at), _types(memory_types), parse(where))
         ranking = self._context.ranking.reaching(checks.limit(limit))
+        zone = self._context.zone(timezone)
         async with self._context.source.read() as session:
             service = SearchService(session, self._context.embedding, ranking)
-            return await service.search(scope, query, limit=limit, query_embedding=query_embedding, explain=explain)
+            return await service.search(
+                scope, query, limit=limit, query_embedding=query_embedding, explain=explain, timezone=zone
+            )
 
     async def get_memory(self, user_id: str, memory_id: MemoryRef) -> Memory | None:
         """One memory, or None when the user has none by this id (now, or at the moment of the view)."""
@@ -135,6 +146,58 @@ class Reader:
         scope = Scope(user_id, self._context.view(), _types(memory_types), parse(where))
         async with self._context.source.read() as session:
             return await MemoryService(session).list(scope, cursor=cursor, limit=limit)
+
+    async def get_memories_by_time_range(
+        self,
+        user_id: str,
+        start: datetime | None,
+        end: datetime | None,
+        *,
+        memory_types: Sequence[str] | None = None,
+        where: Where | None = None,
+        limit: int = 100,
+    ) -> list[Memory]:
+        """The memories whose time (`event_at`) lies in [start, end), the earliest first; None is open.
+
+        For those that were true during it, whenever they began, ask with `valid_at=`.
+        """
+        scope = Scope(user_id, self._context.view(), _types(memory_types), parse(where))
+        async with self._context.source.read() as session:
+            return await TemporalService(session).by_time_range(scope, start, end, limit=limit)
+
+    async def get_recent_memories(
+        self,
+        user_id: str,
+        *,
+        days: int = 7,
+        memory_types: Sequence[str] | None = None,
+        where: Where | None = None,
+        limit: int = 50,
+    ) -> list[Memory]:
+        """The memories of the last so many days (of 24 hours), the latest first; what lies ahead is not recent."""
+        scope = Scope(user_id, self._context.view(), _types(memory_types), parse(where))
+        async with self._context.source.read() as session:
+            return await TemporalService(session).recent(scope, days=days, limit=limit)
+
+    async def memory_timeline(
+        self,
+        user_id: str,
+        *,
+        granularity: Granularity = "month",
+        start: datetime | None = None,
+        end: datetime | None = None,
+        memory_types: Sequence[str] | None = None,
+        where: Where | None = None,
+        timezone: str | None = None,
+    ) -> list[Period]:
+        """How many memories are of each day, week (from Monday), month or year, by `event_at`; those that have any.
+
+        Days begin at midnight in `timezone` (an IANA name; default: the mind's). Counted is what lies in [start, end).
+        """
+        scope = Scope(user_id, self._context.view(), _types(memory_types), parse(where))
+        zone = self._context.zone(timezone)
+        async with self._context.source.read() as session:
+            return await TemporalService(session).timeline(scope, granularity, zone, start=start, end=end)
 
     async def history(self, user_id: str, memory_id: MemoryRef) -> list[Memory]:
         """All versions of a memory, newest first; raises NotFoundError."""

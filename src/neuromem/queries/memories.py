@@ -12,6 +12,7 @@ from sqlalchemy import (
     Float,
     Integer,
     String,
+    Subquery,
     TableValuedAlias,
     and_,
     any_,
@@ -23,6 +24,7 @@ from sqlalchemy import (
     literal,
     or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
@@ -35,6 +37,7 @@ from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import history, known, known_now
 from memground.view import View
 from neuromem.models import Tables
+from neuromem.queries import times
 from neuromem.queries.filters import memory_columns
 from neuromem.queries.scope import Shape, built_once
 from neuromem.ranking import RankingProfile
@@ -126,36 +129,27 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan) -> Query:
-    """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended; see `RankingProfile`.
+def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan, timed: bool = False) -> Query:
+    """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended × when; see `RankingProfile`.
 
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). :vector_top and :keyword_top are the
     best scores found elsewhere, so that scores compare with what is ranked there. Gives the :limit best rows and,
     wherever they stand, the best of either arm. Beside the memory's columns: vector_score, vector_rank, keyword_score,
-    keyword_rank, fused, recency, importance_factor, ended, score, sources ([kind, id, span] each, or NULL).
+    keyword_rank, fused, recency, importance_factor, ended, time, score, sources ([kind, id, span] each, or NULL).
+    `timed`: the query names times, which are :time_from, :time_to (seconds since 1970, infinite where open) and
+    :time_yearly.
     """
     table = tables.embeddings.table
-    near = tables.memory_vectors.candidates(
-        table.c.id, conditions(tables, shape), limit=profile.candidates, scan=scan
-    ).subquery("near")
-    vec = select(
-        near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
-    ).subquery("vec")
-    kw = _listed()
-    both = (
-        select(
-            func.coalesce(vec.c.id, kw.c.id).label("id"),
-            vec.c.score.label("vector_score"),
-            vec.c.rank.label("vector_rank"),
-            kw.c.score.label("keyword_score"),
-            kw.c.rank.label("keyword_rank"),
-            _fused(profile, vec.c, kw.c).label("fused"),
-        )
-        .select_from(vec.join(kw, vec.c.id == kw.c.id, full=True))
-        .subquery("both_arms")
-    )
+    both = _both_arms(tables, shape, profile, scan=scan)
+    found = both.join(table, table.c.id == both.c.id)
     recency, importance, ended = factors(tables, shape, profile)
-    score = both.c.fused * recency * importance * ended
+    when: ColumnElement[float] = literal(1.0, Float)
+    if timed:
+        off = times.days_off(table).lateral("off")
+        found = found.join(off, true())
+        when = 1.0 - profile.other_time * (1.0 - func.exp(-func.least(off.c.days / profile.time_days, 700.0)))
+        ended = case((off.c.days == 0.0, 1.0), else_=ended)  # it was true at the time that is asked about
+    score = both.c.fused * recency * importance * ended * when
     ranked = (
         select(
             *columns(tables),
@@ -163,10 +157,11 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan)
             recency.label("recency"),
             importance.label("importance_factor"),
             ended.label("ended"),
+            when.label("time"),
             score.label("score"),
             func.row_number().over(order_by=(score.desc(), table.c.id)).label("place"),
         )
-        .select_from(both.join(table, table.c.id == both.c.id))
+        .select_from(found)
         .subquery("ranked")
     )
     return (
@@ -179,6 +174,30 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan)
             )
         )
         .order_by(ranked.c.place)
+    )
+
+
+def _both_arms(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan) -> Subquery:
+    """(id, vector_score, vector_rank, keyword_score, keyword_rank, fused) of what either arm lists."""
+    table = tables.embeddings.table
+    near = tables.memory_vectors.candidates(
+        table.c.id, conditions(tables, shape), limit=profile.candidates, scan=scan
+    ).subquery("near")
+    vec = select(
+        near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
+    ).subquery("vec")
+    kw = _listed()
+    return (
+        select(
+            func.coalesce(vec.c.id, kw.c.id).label("id"),
+            vec.c.score.label("vector_score"),
+            vec.c.rank.label("vector_rank"),
+            kw.c.score.label("keyword_score"),
+            kw.c.rank.label("keyword_rank"),
+            _fused(profile, vec.c, kw.c).label("fused"),
+        )
+        .select_from(vec.join(kw, vec.c.id == kw.c.id, full=True))
+        .subquery("both_arms")
     )
 
 

@@ -1,96 +1,106 @@
-"""Dates a question names, and how far from them a day is.
-
-Absolute dates only, in English, Chinese and ISO 8601, found in some microseconds. What needs to know what day it is
-("last May", 上个月) is not for here.
-"""
+"""Dates a text names, in English, Chinese and ISO 8601, with a year or without; no need to know what day it is."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date, timedelta
 
-import numpy as np
-from numpy.typing import NDArray
-
-from memground.text import fold
-
-type Floats = NDArray[np.float64]
+from neuromem.ranking import calendar
+from neuromem.ranking.calendar import InYear, Span
 
 _MONTHS = (
     "january", "february", "march", "april", "may", "june",
     "july", "august", "september", "october", "november", "december",
 )  # fmt: skip
-_MONTH = "|".join(dict.fromkeys(name for month in _MONTHS for name in (month, month[:3])))
-_CHINESE_MONTHS = ("一", "二", "三", "四", "五", "六", "七", "八", "九", "十", "十一", "十二")
-_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
-_DATES = (
-    re.compile(r"(?<!\d)(?P<y>\d{4})-(?P<m>\d{1,2})(?:-(?P<d>\d{1,2}))?(?!\d)"),
-    re.compile(r"(?:(?P<y>\d{4})年)?(?P<m>\d{1,2}|十[一二]?|[一二三四五六七八九])月(?:(?P<d>\d{1,2})[日号])?"),
-    re.compile(rf"\b(?P<d>{_DAY})\s+(?:of\s+)?(?P<m>{_MONTH})\b\.?,?(?:\s+(?P<y>\d{{4}}))?"),
-    re.compile(rf"\b(?P<m>{_MONTH})\b\.?(?:\s+(?P<d>{_DAY})(?!\d))?,?(?:\s+(?P<y>\d{{4}}))?"),
-    re.compile(r"(?<!\d)(?P<y>(?:19|20)\d{2})(?:年|(?!\w))"),
+_HAN_DIGITS = "零一二三四五六七八九"
+MONTH = "|".join(dict.fromkeys(name for month in (*_MONTHS, "sept") for name in (month, month[:3])))
+DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+CHINESE_MONTH = r"\d{1,2}|十[一二]?|[一二三四五六七八九]"
+CHINESE_DAY = r"(?:\d{1,2}|[一二三四五六七八九十]{1,3})[日号]"
+BLANK = "\x1f"
+"""Stands where words were that have been read; no word and no space."""
+_NO_DATE = "\x1e"
+_FEW = 32
+_DATES = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        r"(?<!\d)(?P<y>\d{4})(?P<s>[-/.])(?P<m>\d{1,2})(?:(?P=s)(?P<d>\d{1,2}))?(?![\d])",
+        rf"(?:(?P<y>(?<!\d)\d{{4}})年)?(?P<m>(?<!\d){CHINESE_MONTH})月(?:份)?(?P<d>{CHINESE_DAY})?",
+        rf"\b(?P<d>{DAY}) (?:of )?(?P<m>{MONTH})\b\.?,?(?: (?P<y>\d{{4}}))?",
+        rf"\b(?P<m>{MONTH})\b\.?(?: (?P<d>{DAY})(?!\d))?,?(?: (?:of )?(?P<y>\d{{4}}))?",
+        r"(?<!\d)(?P<y>(?:19|20)\d{2})(?:年|(?!\w))",
+    )
 )
-_SAYS_WHEN = re.compile(r"\b(in|since|until|till|during|last|this|next|early|late|mid|between|around)\s$")
+_SAYS_WHEN = re.compile(
+    r"\b(in|since|until|till|before|after|during|last|this|next|early|late|mid|of|between|around)\s$", re.IGNORECASE
+)
+_GOES_ON = re.compile(rf"{BLANK}\s(and|to|till|until|through)\s$", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class NamedDate:
-    """A year, a month or a day, as far as named; what is open is None."""
+    """Where a text names a date, the year where it does, and what else it names of it."""
 
+    begin: int
+    stop: int
     year: int | None
-    month: int | None
-    day: int | None
-
-    def span(self, year: int) -> tuple[int, int]:
-        """Its first and last day in a year, as proleptic ordinals; the last of a month for a day it does not have."""
-        first = date(year, self.month or 1, 1)
-        if self.month is None:
-            return first.toordinal(), date(year, 12, 31).toordinal()
-        last = (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
-        if self.day is not None:
-            first = last = first.replace(day=min(self.day, last.day))
-        return first.toordinal(), last.toordinal()
+    in_year: InYear
 
 
-def named_dates(query: str) -> list[NamedDate]:
-    """The dates a query names."""
-    text, found = fold(query), list[NamedDate]()
+def named_dates(text: str) -> Iterator[NamedDate]:
+    """The dates of a text, in no certain order; those that are none in any calendar are left out."""
+    blank = text
     for pattern in _DATES:
-        for match in pattern.finditer(text):
+        for match in pattern.finditer(blank):
             parts = {"y": None, "m": None, "d": None} | match.groupdict()
             # May is a verb, too, and April a name, and 2023 may be a house number.
-            sure = sum(part is not None for part in parts.values()) > 1 or not match[0].isascii()
-            named = parts["m"] is None or parts["m"] in _MONTHS
-            if not sure and not (named and _SAYS_WHEN.search(text[: match.start()])):
+            sure = sum(parts[name] is not None for name in "ymd") > 1 or not match[0].isascii()
+            before = said_before(blank, match.start())
+            named = parts["m"] is None or parts["m"].lower() in (*_MONTHS, *(month[:3] for month in _MONTHS), "sept")
+            is_one = sure or (named and bool(_SAYS_WHEN.search(before) or _GOES_ON.search(before)))
+            mark = BLANK if is_one else _NO_DATE
+            blank = f"{blank[: match.start()]}{mark * len(match[0])}{blank[match.end() :]}"
+            if not is_one:
                 continue
-            year, month = (None if parts["y"] is None else int(parts["y"])), _month(parts["m"])
-            day = int(re.sub(r"\D", "", parts["d"])) if parts["d"] else None
-            if (
-                (year is None or 1 <= year < 9999)
-                and (month is None or 1 <= month <= 12)
-                and (day or 1) in range(1, 32)
-            ):
-                found.append(NamedDate(year, month, day))
-        text = pattern.sub(" , ", text)
-    return found
+            try:
+                yield _named(match, parts)
+            except ValueError:  # 77 May, or the year 0
+                continue
 
 
-def days_off(dates: Sequence[NamedDate], days: Floats) -> Floats:
-    """(n,) days between each of `days` (proleptic ordinals) and the nearest of `dates`, 0 within it."""
-    off = np.full_like(days, np.inf)
-    if not days.size:
-        return off
-    first, last = (date.fromordinal(int(end)).year for end in (days.min(), days.max()))
-    for named in dates:
-        for year in [named.year] if named.year else range(max(1, first - 1), min(last + 1, 9998) + 1):
-            start, end = named.span(year)
-            off = np.minimum(off, np.maximum(np.maximum(start - days, days - end), 0.0))
-    return off
+def said_before(text: str, place: int) -> str:
+    """The words right before a place, as many as say what a time means. All of them would take long in a long text."""
+    return text[max(0, place - _FEW) : place]
 
 
-def _month(name: str | None) -> int | None:
-    if name is None:
-        return None
-    if name in _CHINESE_MONTHS:
-        return 1 + _CHINESE_MONTHS.index(name)
-    return int(name) if name.isdecimal() else 1 + [month[:3] for month in _MONTHS].index(name[:3])
+def _named(match: re.Match[str], parts: dict[str, str | None]) -> NamedDate:
+    year = None if parts["y"] is None else int(parts["y"])
+    if year is not None and not 1 <= year < 9999:
+        raise ValueError(f"the year {year} is not kept")
+    stop = match.start() + len(match[0].rstrip(" ,"))
+    if parts["m"] is None:
+        return NamedDate(match.start(), stop, year, _year)
+    day = None if parts["d"] is None else chinese_number(re.sub(r"(?:st|nd|rd|th|日|号)$", "", parts["d"].lower()))
+    if day == 0:
+        raise ValueError("no month has a day 0")
+    return NamedDate(match.start(), stop, year, calendar.month(month_number(parts["m"]), day))
+
+
+def _year(year: int) -> Span:
+    january, december = calendar.month(1)(year), calendar.month(12)(year)
+    return Span(january.start, december.end)
+
+
+def month_number(name: str) -> int:
+    """1 to 12 of an English name, long or short, or a Chinese or plain number; ValueError for another."""
+    short = [month[:3] for month in _MONTHS]
+    return 1 + short.index(name[:3].lower()) if name.isascii() and name.isalpha() else chinese_number(name)
+
+
+def chinese_number(text: str) -> int:
+    """A whole number in digits, or in Chinese below 100; ValueError for what is none."""
+    if text.isdecimal():
+        return int(text)
+    tens, ten, ones = text.replace("两", "二").rpartition("十")
+    if len(tens) > 1 or len(ones) > 1:
+        raise ValueError(f"{text!r} is no number")
+    return (_HAN_DIGITS.index(tens) if tens else 1) * (10 if ten else 0) + (_HAN_DIGITS.index(ones) if ones else 0)

@@ -16,7 +16,7 @@ class TurnWeights:
     · (1 − question · q) · (1 − short · e^(−words / short_words)), where
 
     - own = the profile's fusion of the turn, times 1 − other_speaker where the question names one speaker and another
-      one speaks, times 1 − other_time · (1 − e^(−days off / days)) where it names a date. Its keyword score is BM25
+      one speaks, times 1 − other_time · (1 − e^(−days off / days)) where it names a time. Its keyword score is BM25
       over the turns that come into question, with `saturation` and `length` as k₁ and b.
     - n₁ and n₂ are the better `own` of the turns one and two away; a turn before counts 1 + answer · its q, because
       what follows a question answers it. s is the best `own` in its session.
@@ -49,7 +49,7 @@ class TurnWeights:
 class RankingProfile:
     """Weights of recall and search.
 
-    A memory's score is  fused · recency · importance · ended:
+    A memory's score is  fused · recency · importance · ended · time:
 
     - fused, `fusion="score"`: vector_weight · v / max v + keyword_weight · k / max k, where v is the cosine similarity
       and k the keyword score; a row the vector arm did not list has the least listed v. `fusion="rrf"`:
@@ -57,7 +57,11 @@ class RankingProfile:
     - recency = floor + (1 − floor) · e^(−t / (decay_rate · (1 + 0.5 · arousal))), t in days since the event, arousal in
       [0, 1] from the memory's emotion (memories that moved somebody fade more slowly).
     - importance = floor + (1 − floor) · importance / 10.
-    - ended = `ended` for a fact whose validity is over while no `valid_at` is asked, else 1.
+    - ended = `ended` for a fact whose validity is over while no `valid_at` is asked, nor about a time at which it was
+      true; else 1.
+    - time = 1 − other_time · (1 − e^(−days off / time_days)) where the query names a time ("last May", "in 2019",
+      三年前; of several the nearest counts), else 1. A memory's time goes from its `event_at` to the end of its
+      validity; one that began and has no end goes on, but an episode is over when it has happened.
 
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.
@@ -72,6 +76,8 @@ class RankingProfile:
     importance_floor: float = 0.8
     decay_rate: float = 30.0
     ended: float = 0.5
+    other_time: float = 0.4
+    time_days: float = 10.0
     turns: TurnWeights = field(default_factory=TurnWeights)
     candidates: int = 100
 
@@ -79,18 +85,19 @@ class RankingProfile:
         if self.fusion not in ("score", "rrf"):
             raise InvalidInputError(f"fusion={self.fusion!r} is not accepted; pass 'score' or 'rrf'")
         _check(self, ("vector_weight", "keyword_weight"), at_most=math.inf)
-        _check(self, ("recency_floor", "importance_floor", "ended"), at_most=1)
+        _check(self, ("recency_floor", "importance_floor", "ended", "other_time"), at_most=1)
         if not isinstance(self.turns, TurnWeights):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"turns={self.turns!r} is not accepted; pass TurnWeights(…)")
-        if not self.decay_rate > 0:
-            raise InvalidInputError(f"decay_rate={self.decay_rate!r} is not accepted; pass days above 0")
+        for name in ("decay_rate", "time_days"):
+            if not getattr(self, name) > 0:
+                raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass days above 0")
         if not 1 <= self.candidates <= 10_000:
             raise InvalidInputError(f"candidates={self.candidates!r} is not accepted; pass 1 to 10,000")
 
     @classmethod
     def seed(cls) -> "RankingProfile":
         """The bare product RRF · recency · importance, with nothing that softens it."""
-        return cls(fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0)
+        return cls(fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0, other_time=0.0)
 
     def reaching(self, limit: int) -> "RankingProfile":
         """The profile with arms long enough for `limit` results."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from memground.fusion import RRF_K
 from memground.text import fold
 from memground.words import words
-from neuromem.ranking.dates import Floats, days_off, named_dates
 from neuromem.ranking.profile import RankingProfile, TurnWeights
+from neuromem.ranking.times import Floats, TimeRange, seconds_off
 
 type Whole = NDArray[np.int64]
 type Places = NDArray[np.intp]
@@ -23,6 +23,7 @@ WORDS_READ = 512
 """Words of a turn that its score looks at: of a pasted file, the beginning."""
 
 _WORD = re.compile(r"[^\W_]+")
+_SECONDS_A_DAY = 86_400.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +33,7 @@ class Turns:
     `similarity` and `keyword`: (n,) what the arms say, NaN for a row an arm did not list. `words`: the numbers of all
     their words, row after row, `lengths`: (n,) how many each has. `before`: (n,) place of the turn just before it in
     its session, −1 where there is none or it was not read. `session`: (n,) small whole numbers. `question_share`: (n,).
-    `speaker`: n names. `day`: (n,) proleptic ordinals of the day it was said.
+    `speaker`: n names. `said`: (n,) when, in seconds since 1970.
     """
 
     similarity: Floats
@@ -43,15 +44,16 @@ class Turns:
     session: Places
     question_share: Floats
     speaker: Sequence[str | None]
-    day: Floats
+    said: Floats
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a question asks for: its words by number, and the names it may hold."""
+    """What a question asks for: its words by number, the names it may hold, and the times it names."""
 
     query: str
     words: Mapping[str, int]
+    times: Sequence[TimeRange] = ()
 
 
 def score_turns(
@@ -72,7 +74,7 @@ def score_turns(
     terms = [number for word, number in asked.words.items() if word not in names] or list(asked.words.values())
     matches = keyword_share * _matches(terms, turns, weights)
     speaker = 1.0 - weights.other_speaker * others
-    time = _nearness(asked.query, turns.day, weights)
+    time = _nearness(asked.times, turns.said, weights)
     own = (profile.vector_weight * similarity + profile.keyword_weight * matches) * speaker * time
     beside, further = _surroundings(own, turns, weights)
     best = np.zeros(int(turns.session.max(initial=0)) + 1)
@@ -139,12 +141,12 @@ def _of_best(scores: Floats) -> Floats:
     return scores / best if best > 0 else np.zeros_like(scores)
 
 
-def _nearness(query: str, days: Floats, weights: TurnWeights) -> Floats:
-    """(n,) 1 where the turn is of a date the query names, less the farther it is from every one of them."""
-    dates = named_dates(query)
-    if not dates:
-        return np.ones_like(days)
-    return 1.0 - weights.other_time * (1.0 - np.exp(-days_off(dates, days) / weights.days))
+def _nearness(times: Sequence[TimeRange], said: Floats, weights: TurnWeights) -> Floats:
+    """(n,) 1 where the turn is of a time the question names, less the farther it is from every one of them."""
+    if not times:
+        return np.ones_like(said)
+    days_off = seconds_off(times, said) / _SECONDS_A_DAY
+    return 1.0 - weights.other_time * (1.0 - np.exp(-days_off / weights.days))
 
 
 def _speakers(query: str, speakers: Sequence[str | None]) -> tuple[frozenset[str], Floats]:

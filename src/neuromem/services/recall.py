@@ -3,7 +3,8 @@
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, tzinfo
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -23,6 +24,7 @@ from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
 from neuromem.services.kv import KVService
@@ -37,7 +39,7 @@ from neuromem.types import (
     RecallResult,
 )
 
-_DAY, _EPOCH = 86_400.0, datetime(1970, 1, 1, tzinfo=UTC).toordinal()
+_DAY = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,12 @@ class RecallQuestion:
     memory_types: Sequence[str] | None = None
     where: Filter | None = None
     include_conversations: bool = True
+    timezone: tzinfo = UTC
+
+    @cached_property
+    def times(self) -> tuple[TimeRange, ...]:
+        """The times its words name, as the clocks of the timezone count them."""
+        return time_ranges(self.query, self.view.now, self.timezone)
 
     def scope(self) -> Scope:
         return Scope(self.user_id, self.view, self.memory_types, self.where)
@@ -114,7 +122,7 @@ class RecallService:
         tops: tuple[float, float],
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=question.limit, scan=scan, tops=tops
+            question.scope(), vector, keyword, limit=question.limit, scan=scan, tops=tops, times=question.times
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
@@ -171,7 +179,7 @@ class RecallService:
         )
         words = asked(question.query)
         scores, parts = score_turns(
-            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True))),
+            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True)), question.times),
             pool.turns(),
             self._ranking,
             vector_top=vector_top,
@@ -192,7 +200,7 @@ class RecallService:
             shown = {name: float(values[place]) for name, values in parts.items()}
             shown |= {"recency": float(recency[place]), "importance": importance}
             message = rows.message(found[pool.ids[place]], question.view)
-            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown)))
+            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown, question.times)))
         return hits, [str(pool.ids[place]) for place in best]
 
 
@@ -233,7 +241,7 @@ class _Pool:
             session=np.array([numbers.setdefault(name, len(numbers)) for name in session], dtype=np.intp),
             question_share=np.array(question_share, dtype=np.float64),
             speaker=speaker,
-            day=np.floor(np.array(seconds) / _DAY) + _EPOCH,
+            said=np.array(seconds, dtype=np.float64),
         )
 
     def recency(self, view: View, profile: RankingProfile) -> Floats:
@@ -241,16 +249,19 @@ class _Pool:
         days = np.maximum(view.now.timestamp() - np.array(self._columns[7]), 0.0) / _DAY
         return profile.recency_floor + (1.0 - profile.recency_floor) * np.exp(-days / profile.decay_rate)
 
-    def explanation(self, place: int, parts: dict[str, float]) -> Explanation:
+    def explanation(self, place: int, parts: dict[str, float], times: Sequence[TimeRange]) -> Explanation:
         key = self.ids[place]
         similarity, words = self.similarity[place], self._words.get(key)
+        notes = ["found beside a turn that matches"] if similarity is None and words is None else []
+        if times and parts.get("time") == 1.0:
+            notes.append(of_the_time(times))
         return Explanation(
             vector_rank=None if similarity is None else self.by_meaning.index(key) + 1,
             vector_score=similarity,
             keyword_rank=None if words is None else self.by_words.index(key) + 1,
             keyword_score=words,
             parts=parts,
-            notes=("found beside a turn that matches",) if similarity is None and words is None else (),
+            notes=tuple(notes),
         )
 
     def _before(

@@ -5,6 +5,7 @@ import uuid
 from collections.abc import Callable, Collection, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, tzinfo
 from typing import Any
 
 from sqlalchemy import insert
@@ -24,6 +25,7 @@ from neuromem.models import Tables
 from neuromem.queries import memories as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
 from neuromem.services import rows
 from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.types import DEFAULT_IMPORTANCE, DEFAULT_ORIGIN, Explanation, Hit, Memory, MemoryRef, NewMemory, Source
@@ -154,16 +156,24 @@ class SearchService:
         return rows.memory(now, view, sources.get(row["memory_id"], ()))
 
     async def search(
-        self, scope: Scope, query: str, *, limit: int, query_embedding: Sequence[float] | None, explain: bool
+        self,
+        scope: Scope,
+        query: str,
+        *,
+        limit: int,
+        query_embedding: Sequence[float] | None,
+        explain: bool,
+        timezone: tzinfo = UTC,
     ) -> list[Hit]:
-        """The best memories for a query."""
+        """The best memories for a query; the times it names are those of the zone's clocks."""
         checks.name(scope.user_id, "user_id")
         checks.query(query)
         checks.limit(limit)
+        times = time_ranges(query, scope.view.now, timezone)
         async with self.query_vector(query, query_embedding) as embedding:
             keyword = await self.keyword_arm(scope, query)
             scan = await self.scan(scope)
-            found = await self.scored_search(scope, await embedding, keyword, limit=limit, scan=scan)
+            found = await self.scored_search(scope, await embedding, keyword, limit=limit, scan=scan, times=times)
         hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
         return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
 
@@ -204,10 +214,12 @@ class SearchService:
         limit: int,
         scan: Scan = Scan.EXACT,
         tops: tuple[float, float] = (0.0, 0.0),
+        times: Sequence[TimeRange] = (),
     ) -> ScoredMemories:
         """The fusion of both arms in SQL; see `RankingProfile`.
 
         `tops`: the best vector and keyword score found elsewhere, so that scores compare with what is ranked there.
+        `times`: those the query names.
         """
         values = scope.values(
             vector=vector,
@@ -216,14 +228,17 @@ class SearchService:
             vector_top=tops[0],
             keyword_top=tops[1],
             limit=limit,
+            time_from=[named.seconds[0] for named in times],
+            time_to=[named.seconds[1] for named in times],
+            time_yearly=[named.yearly for named in times],
         )
-        statement = queries.scored(self._tables, scope.shape, self._ranking, scan=scan)
+        statement = queries.scored(self._tables, scope.shape, self._ranking, scan=scan, timed=bool(times))
         found = await self._session.fetch(statement, values)
         hits = [
             Hit(
                 rows.memory(row, scope.view, [Source(*source) for source in row["sources"] or ()]),
                 row["score"],
-                _explain(row, scope.view),
+                _explain(row, times),
             )
             for row in found
         ]
@@ -323,24 +338,27 @@ def _changes(changes: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _explain(row: Any, view: View) -> Explanation:
+def _explain(row: Any, times: Sequence[TimeRange]) -> Explanation:
     notes: list[str] = []
     if row["ended"] < 1.0:
         notes.append(f"no longer true since {row['valid_to'].date().isoformat()}")
+    if times and row["time"] == 1.0:
+        notes.append(of_the_time(times))
     if row["vector_rank"] is None:
         notes.append("found by its words only")
     elif row["keyword_rank"] is None:
         notes.append("found by its meaning only")
+    parts = {
+        "fused": row["fused"],
+        "recency": row["recency"],
+        "importance": row["importance_factor"],
+        "ended": row["ended"],
+    }
     return Explanation(
         vector_rank=row["vector_rank"],
         vector_score=row["vector_score"],
         keyword_rank=row["keyword_rank"],
         keyword_score=row["keyword_score"],
-        parts={
-            "fused": row["fused"],
-            "recency": row["recency"],
-            "importance": row["importance_factor"],
-            "ended": row["ended"],
-        },
+        parts=parts | {"time": row["time"]} if times else parts,
         notes=tuple(notes),
     )
