@@ -120,7 +120,8 @@ def test_a_key_or_an_address_is_needed(environment: dict[str, str]) -> None:
 
 def test_a_server_of_one_s_own_needs_no_key(talk: Talk, llm: OpenAIServer) -> None:
     done = talk("hello", OPENAI_API_KEY="")
-    assert (done.code, llm.calls[0].headers["authorization"]) == (1, "Bearer none")
+    assert llm.calls[0].headers["authorization"] == "Bearer none"
+    assert done.code == 1, "this one wants one"
 
 
 def test_through_a_pipe(environment: dict[str, str], llm: OpenAIServer) -> None:

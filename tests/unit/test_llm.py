@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import sys
 
 import pytest
 
 from memground.embedding import OpenAIEmbedding
-from memground.errors import InvalidInputError, MemoryStoreError, ProviderError, UnavailableError
+from memground.errors import ConfigurationError, InvalidInputError, MemoryStoreError, ProviderError, UnavailableError
 from neuromem import EmbeddingCall, LLMCall, NeuroMemory
-from neuromem.providers.llm import CallbackLLM, LLMProvider, OpenAILLM
+from neuromem.providers.llm import CallbackLLM, LLMProvider, OpenAILLM, report_tokens
 from neuromem.providers.watched import WatchedEmbedding, WatchedLLM
 from support.embeddings import HashEmbedding
 from support.openai_server import OpenAIServer, status
@@ -71,6 +72,20 @@ async def test_an_answer_is_a_text(answer):
         await WatchedLLM(Odd()).chat(ASK)
 
 
+async def test_a_provider_written_wrongly_is_an_error_of_ours():
+    class Sync(Parrot):
+        def chat(self, messages, temperature=0.7, max_tokens=1024):
+            return "at once"
+
+    class Narrow(Parrot):
+        async def chat(self, messages):
+            return "hello"
+
+    for wrong in (Sync(), Narrow()):
+        with pytest.raises(ProviderError, match=f"{wrong.model_id} failed: TypeError"):
+            await WatchedLLM(wrong).chat(ASK)
+
+
 async def test_whatever_a_provider_raises_is_an_error_of_ours():
     class Broken(Parrot):
         async def chat(self, messages, temperature=0.7, max_tokens=1024):
@@ -100,6 +115,39 @@ async def test_a_hook_is_told_of_every_call_and_not_what_was_said():
     assert (third.answered, third.output_tokens) == (0, None)
     assert "hello" not in str(calls)
     assert first.to_dict()["purpose"] == "chat"
+
+
+async def test_a_provider_of_one_s_own_reports_its_tokens():
+    calls: list[LLMCall] = []
+
+    async def model(messages):
+        report_tokens(input=10, output=1)
+        report_tokens(input=5, output=2)
+        report_tokens(input="many", output=-1)
+        report_tokens(input=True, output=None)
+        return "hello"
+
+    await WatchedLLM(CallbackLLM(model), calls.append).chat(ASK)
+    assert (calls[0].input_tokens, calls[0].output_tokens) == (15, 3)
+    assert await CallbackLLM(model).chat(ASK) == "hello", "nobody has to count"
+
+
+async def test_calls_at_the_same_time_are_counted_apart():
+    calls: list[LLMCall] = []
+
+    async def model(messages):
+        report_tokens(input=len(messages))
+        await asyncio.sleep(0.01)
+        report_tokens(output=len(messages))
+        return "hello"
+
+    llm = WatchedLLM(CallbackLLM(model), calls.append)
+    await asyncio.gather(*(llm.chat(ASK * count) for count in (1, 2, 3)))
+    assert sorted((call.messages, call.input_tokens, call.output_tokens) for call in calls) == [
+        (1, 1, 1),
+        (2, 2, 2),
+        (3, 3, 3),
+    ]
 
 
 async def test_a_hook_may_be_async():
@@ -171,6 +219,12 @@ async def test_a_mind_tells_its_hooks(open_mind, user):
     assert [(call.model, call.texts) for call in embedded] == [("hash-32", 1), ("hash-32", 1)]
     await mind.close()
     assert closed == [], "a provider that was passed in belongs to who passed it"
+
+
+def test_without_the_package_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openai", None)
+    with pytest.raises(ConfigurationError, match=r'pip install "neuromem-omnimem\[openai\]"'):
+        OpenAILLM("key")
 
 
 @pytest.mark.parametrize(

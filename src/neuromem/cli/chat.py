@@ -107,10 +107,13 @@ class _Talk:
 
     async def end(self) -> None:
         """Lets what was said be learned, and shows it."""
-        with suppress(UnavailableError):
-            if self._own:
-                await self.nm.conversations.close_session(self.asked.user, self.session)
-            await self.nm.wait_idle(_PATIENCE)
+        if self._own:
+            await self.nm.conversations.close_session(self.asked.user, self.session)
+        try:
+            # A model that failed to answer would fail to extract, too.
+            await self.nm.wait_idle(0 if self.failed else _PATIENCE)
+        except UnavailableError:
+            typer.echo("neuromem: what was said is stored; what can be learned from it follows later", err=True)
         learned = await self._learned()
         if not self.asked.as_json:
             self._show_learned(learned)

@@ -6,6 +6,7 @@ the rule comes from.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Literal, cast
@@ -22,9 +23,10 @@ _VERY = r"(?:\w+ ){0,3}?"
 
 _TYPE_CODE = rf"{_START}[EI][NS][FT][JP](?:-[AT])?{_END}"
 _PERSONALITY = (
-    r"big[ -]five|big 5 (?:personality|traits?|scores?)|five[- ]factor (?:model|personality)|"
+    rf"{_TYPE_CODE}|big[ _-]?five|big 5 (?:personality|traits?|scores?)|five[- ]factor (?:model|personality)|"
     r"MBTI|myers[- ]briggs|enneagram|keirsey|16 ?personalities|"
-    rf"{_START}(?:personality|temperament) (?:type|traits?|profile|test|score|assessment|is|seems|leans)|"
+    rf"{_START}(?:personality|temperament)(?::| (?:type|traits?|profile|test|score|assessment|is|seems|leans))|"
+    rf"{_START}(?:has|have|had) (?:an? )?{_VERY}(?:personality|temperament){_END}|"
     rf"{_START}character traits?{_END}|"
     rf"{_START}(?:neuroticism|conscientiousness|agreeableness|extra?version|extroversion|introversion){_END}|"
     rf"{_START}openness (?:to experience|score|trait)|(?:high|low|scores?|scored) (?:in|on) openness|"
@@ -34,6 +36,7 @@ _PERSONALITY = (
     r"(?:a|an|dark) (?:narcissist|psychopath|machiavellian)|"
     r"大五人格|五大人格|大五(?:模型|性格|特质)|五因素模型|九型人格|迈尔斯[-—·]?布里格斯|"
     r"(?:人格|性格|气质)(?:类型|特质|特征|特点|测试|评估|画像|分析|倾向|维度|得分)|"
+    r"性格(?:很|比较|非常|十分|偏|较|有点|有些|开朗|温和|沉稳|急躁|活泼|孤僻|随和|敏感)|"
     r"神经质|尽责性|宜人性|外倾性|内倾性|外向性|内向性|开放性(?:得分|较?高|较?低|人格)|"
     r"(?:^|性格|性情|比较|较为?|很|非常|十分|偏|属于|是个?|有点|有些|天生)(?:内向|外向)(?![国海外后前])"
 )
@@ -64,8 +67,8 @@ _VALUES = (
 )
 
 _TEXTS: tuple[tuple[Inferred, re.Pattern[str]], ...] = (
-    # Codes and instruments are written in capitals; "disc" and "ocean" are words.
-    ("personality", re.compile(f"{_TYPE_CODE}|{_INSTRUMENT}")),
+    # The instruments are written in capitals; "disc" and "ocean" are words.
+    ("personality", re.compile(_INSTRUMENT)),
     ("personality", re.compile(_PERSONALITY, re.IGNORECASE)),
     ("values", re.compile(_VALUES, re.IGNORECASE)),
 )
@@ -97,7 +100,8 @@ _QUOTED = re.compile(r"[\"“„「『«‘]([^\"“”„「」『』«»‘’
 
 def inferred_in_text(text: str) -> Inferred | None:
     """Which of the two a sentence speaks of, if any."""
-    return next((kind for kind, pattern in _TEXTS if pattern.search(text)), None)
+    plain = unicodedata.normalize("NFKC", text)
+    return next((kind for kind, pattern in _TEXTS if pattern.search(plain)), None)
 
 
 def inferred_in_label(label: str) -> Inferred | None:
@@ -160,8 +164,7 @@ def _named_harmlessly[T: (Fact, Episode, Triple, ProfileUpdate)](item: T) -> T:
 def _inferred_in_value(value: object) -> Inferred | None:
     match value:
         case str():
-            coded: Inferred | None = "personality" if re.fullmatch(_TYPE_CODE, value.strip().upper()) else None
-            return coded or inferred_in_text(value)
+            return inferred_in_text(value)
         case dict():
             parts: list[Inferred | None] = [
                 inferred_in_label(str(key)) or _inferred_in_value(inner)

@@ -9,9 +9,10 @@ from typing import Any, cast
 
 from memground.errors import InvalidInputError, ProviderError
 from memground.text import show
+from memground.usage import report_tokens
 from neuromem.providers._openai_chat import ChatServer
 
-__all__ = ["CallbackLLM", "LLMProvider", "OpenAILLM"]
+__all__ = ["CallbackLLM", "LLMProvider", "OpenAILLM", "report_tokens"]
 
 type ChatMessage = dict[str, Any]
 """`{"role": "system" | "user" | "assistant", "content": "…"}`, as OpenAI's protocol has it."""

@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from memground.embedding import EmbeddingProvider
@@ -74,8 +75,8 @@ class WatchedLLM(LLMProvider):
         return self._llm.model_id
 
     async def chat(self, messages: list[ChatMessage], temperature: float = 0.7, max_tokens: int = 1024) -> str:
-        asking = self._llm.chat(messages, temperature=temperature, max_tokens=max_tokens)
-        return await self._watch("chat", messages, asking)
+        ask = partial(self._llm.chat, messages, temperature=temperature, max_tokens=max_tokens)
+        return await self._watch("chat", messages, ask)
 
     async def chat_json(
         self,
@@ -85,15 +86,15 @@ class WatchedLLM(LLMProvider):
         temperature: float = 0.0,
         max_tokens: int = 1024,
     ) -> str:
-        asking = self._llm.chat_json(messages, schema=schema, temperature=temperature, max_tokens=max_tokens)
-        return await self._watch(str(schema.get("title", "chat")), messages, asking)
+        ask = partial(self._llm.chat_json, messages, schema=schema, temperature=temperature, max_tokens=max_tokens)
+        return await self._watch(str(schema.get("title", "chat")), messages, ask)
 
     async def close(self) -> None:
         await self._llm.close()
 
-    async def _watch(self, purpose: str, messages: list[ChatMessage], asking: Awaitable[object]) -> str:
+    async def _watch(self, purpose: str, messages: list[ChatMessage], ask: Callable[[], Awaitable[str]]) -> str:
         async def answer() -> str:
-            return check_answer(await asking, self.model_id)
+            return check_answer(await ask(), self.model_id)
 
         def call(ended: _Ended[str]) -> LLMCall:
             return LLMCall(
@@ -108,7 +109,7 @@ class WatchedLLM(LLMProvider):
                 error=ended.error,
             )
 
-        return await _watch(answer(), self.model_id, self._hook, call)
+        return await _watch(answer, self.model_id, self._hook, call)
 
 
 class WatchedEmbedding(EmbeddingProvider):
@@ -127,18 +128,18 @@ class WatchedEmbedding(EmbeddingProvider):
         return self._embedding.model_id
 
     async def embed(self, text: str) -> list[float]:
-        return await self._watch([text], self._embedding.embed(text))
+        return await self._watch([text], partial(self._embedding.embed, text))
 
     async def embed_batch(self, texts: list[str]) -> list[list[float]]:
-        return await self._watch(texts, self._embedding.embed_batch(texts))
+        return await self._watch(texts, partial(self._embedding.embed_batch, texts))
 
     async def embed_query(self, text: str) -> list[float]:
-        return await self._watch([text], self._embedding.embed_query(text))
+        return await self._watch([text], partial(self._embedding.embed_query, text))
 
     async def close(self) -> None:
         await self._embedding.close()
 
-    async def _watch[T](self, texts: list[str], embedding: Awaitable[T]) -> T:
+    async def _watch[T](self, texts: list[str], embed: Callable[[], Awaitable[T]]) -> T:
         def call(ended: _Ended[T]) -> EmbeddingCall:
             return EmbeddingCall(
                 model=self.model_id,
@@ -149,18 +150,21 @@ class WatchedEmbedding(EmbeddingProvider):
                 error=ended.error,
             )
 
-        return await _watch(embedding, self.model_id, self._hook, call)
+        return await _watch(embed, self.model_id, self._hook, call)
 
 
 async def _watch[T, C](
-    work: Awaitable[T], model: str, hook: Callable[[C], Awaitable[None] | None] | None, call: Callable[[_Ended[T]], C]
+    work: Callable[[], Awaitable[T]],
+    model: str,
+    hook: Callable[[C], Awaitable[None] | None] | None,
+    call: Callable[[_Ended[T]], C],
 ) -> T:
     answer: T | None = None
     error: str | None = None
     begun = time.perf_counter()
     with counting() as tokens:
         try:
-            answer = await work
+            answer = await work()
             return answer
         except BaseException as failure:  # a provider is the user's code and may raise anything
             error = f"{type(failure).__name__}: {failure}"
