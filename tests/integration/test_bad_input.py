@@ -275,6 +275,18 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         *(Bad(["good", bad.value], bad.says) for bad in NO_TERMS),
     ],
     "direction": [Bad(value, f"direction={value!r}") for value in (None, "up", 5, ["in"])],
+    "triples": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5)),
+        *(Bad([Triple("a", "b", "c"), value], f"got {type(value).__name__} {value!r}") for value in (None, 5, "x")),
+        *(Bad([Triple("a", "b", "c"), Triple(bad.value, "b", "c")], bad.says) for bad in NO_NAMES),
+        *(Bad([Triple("a", "b", "c"), Triple("a", bad.value, "c")], bad.says) for bad in NO_TERMS),
+        *(
+            Bad([Triple("a", "b", "c", confidence=value)], f"confidence={value!r}")
+            for value in (-1, 1.1, math.nan, "1")
+        ),
+        Bad([Triple("a", "b", "c", valid_from=NAIVE)], "no timezone"),
+        Bad([Triple("a", "b", "c", valid_from=LONG_AGO, valid_to=LONG_AGO)], "valid_to="),
+    ],
     "max_depth": [Bad(value, f"max_depth={value!r}") for value in (None, 0, -1, 11, 2**70, True, 1.0, "4")],
     "properties": [
         *(Bad(value, f"got {type(value).__name__} {value!r}") for value in ("x", 5, [1], b"x", True)),
@@ -329,15 +341,6 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     ],
     "facts": no_items(Fact),
     "episodes": no_items(Episode),
-    "triples": [
-        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5)),
-        *(Bad([GOOD_TRIPLE, value], f"got {type(value).__name__}") for value in (None, "x", 5, Fact("x"))),
-        *(Bad([GOOD_TRIPLE, Triple("a", bad.value, "b")], bad.says) for bad in NO_TERMS),
-        *(Bad([GOOD_TRIPLE, Triple(bad.value, "likes", "b")], bad.says) for bad in NO_NAMES),
-        Bad([Triple("a", "likes", "b", confidence=2)], "confidence=2"),
-        Bad([{"subject": "a"}], "lacks a field"),
-        Bad([{"subject": "a", "relation": "b", "object": "c", "weight": 1}], "has the field 'weight'"),
-    ],
     "profile_updates": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, [("a", 1)])),
         Bad({"good": 1, 5: 1}, "got int 5"),

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from sqlalchemy import event, text
+from benchmarks.measuring import counted
+from sqlalchemy import text
 
 from neuromem import NeuroMemory, NotFoundError
 from neuromem.services.background import BackgroundWorker
@@ -27,6 +28,7 @@ BY_ID = {
     "delete_memory",
     "revert",
     "conversations.close_session",
+    "graph.add_triples",
     "graph.edge_history",
     "graph.update_node",
     "graph.delete_node",
@@ -66,19 +68,14 @@ async def rows_of(mind: NeuroMemory, user: str) -> dict[str, str | None]:
 
 @contextmanager
 def statements(mind: NeuroMemory) -> Iterator[list[tuple[str, Any]]]:
-    """What the block sends to the mind's own tables: (SQL, parameters)."""
+    """What the block sends to the mind's own tables: (SQL, parameters); by SQLAlchemy, and past it to the driver."""
     seen: list[tuple[str, Any]] = []
-
-    def note(_connection: Any, _cursor: Any, sql: str, parameters: Any, _context: Any, many: bool) -> None:
-        if f"{mind._db.schema}." in sql:
-            seen.append((re.sub(r"\s+", " ", sql), parameters[0] if many else parameters))
-
-    engine = mind._db.engine.sync_engine
-    event.listen(engine, "before_cursor_execute", note)
-    try:
+    with counted(mind) as found:
         yield seen
-    finally:
-        event.remove(engine, "before_cursor_execute", note)
+    for sql, parameters in found.sent:
+        if f"{mind._db.schema}." in sql:
+            many = isinstance(parameters, list)
+            seen.append((re.sub(r"\s+", " ", sql), parameters[0] if many else parameters))
 
 
 def binds(sql: str, parameters: Any, user: str) -> bool:
@@ -154,7 +151,10 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
                 await call(mind.as_of(world.between), name, arguments)
         assert [sql for sql, parameters in seen if not binds(sql, parameters, who)] == []
         touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
-    assert touched >= {"embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs"}
+    assert touched >= {
+        "embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs", "graph_nodes",
+        "graph_edges",
+    }  # fmt: skip
 
 
 async def test_background_statements_that_name_no_user_are_these(mind: NeuroMemory, user: str) -> None:

@@ -24,6 +24,7 @@ from memground.errors import InvalidInputError, NotFoundError
 from memground.text import fold
 from neuromem import Episode, F, Fact, NeuroMemory, NewMessage
 from neuromem.types import Source, Value
+from support import law_graph
 
 START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 WAITS = tuple(timedelta(seconds=s) for s in (0, 0.000001, 30, 18_000, 777_600))
@@ -32,6 +33,7 @@ KINDS = (
     "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past",
     "delete", "revert", "learn", "learn", "set", "set", "unset", "close", "rollback", "undo writer", "undo since",
     "undo reversal",
+    *law_graph.KINDS,
 )  # fmt: skip
 WORDS = ("porto", "tea", "rain", "anna", "boat", "music", "oslo")
 SESSIONS = ("s1", "s2", "s3")
@@ -92,7 +94,7 @@ def plan(steps: Iterable[Step]) -> list[Act]:
     for number, step in enumerate(steps):
         at += WAITS[step.wait]
         past = max(START - timedelta(days=60), at - BACKS[step.back])
-        known = past if step.kind in ("import", "again", "remember past", "update past") else at
+        known = past if step.kind in ("import", "again", "remember past", "update past", "relate past") else at
         name, session = f"{step.kind}-{number}", SESSIONS[step.pick % 3]
         act = Act(step.kind, name, at, known, past, step.pick, step.word, session=session)
         match step.kind:
@@ -109,6 +111,8 @@ def plan(steps: Iterable[Step]) -> list[Act]:
                 act = replace(act, target=target, session=sessions.get(target or "", "s1"))
             case "learn":
                 act = replace(act, target=_pick(names["message"], step) if step.word % 4 else None)
+            case "relate" | "relate past":
+                act = replace(act, target=_pick(names["message"], step) if step.word % 2 else None)
             case "remember" | "remember past":
                 act = replace(act, target=_pick(names["message"], step) if step.word % 2 else None)
                 names["memory"].append(act.name)
@@ -390,12 +394,13 @@ _ACTS: Mapping[str, Callable[[Life, Act], Awaitable[Act | None]]] = {
     "remember": _remember, "remember past": _remember, "update": _update,
     "update past": _update, "delete": _delete, "revert": _revert, "set": _set, "unset": _unset, "close": _close,
     "rollback": _reverse, "undo writer": _reverse, "undo since": _reverse, "undo reversal": _reverse,
+    **law_graph.ACTS,
 }  # fmt: skip
 
 
 # ---------------------------------------------------------------- answers
 
-_HIDDEN = frozenset({"record_id", "seq"})
+_HIDDEN = frozenset({"record_id", "edge_id", "seq"})
 """What names a row rather than a thing; and `seq`, the order of arrival, in which the future leaves gaps."""
 
 _BOOKKEEPING = frozenset(
@@ -455,6 +460,10 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
         changes = [*found.learned, *found.changed, *found.forgotten]
         return _unordered([show(c.before), show(c.after)] for c in changes)
 
+    async def graph(read: Awaitable[Any]) -> Any:
+        found = await read
+        return _unordered(map(show, found)) if isinstance(found, list | tuple) else show(found)
+
     filters = (F("metadata.topic") == "tea", F("importance") >= 5, F("session_id") == "s1", ~(F("metadata.flag") == 1))
     reads: dict[str, Awaitable[Any]] = {
         "recall": recall(NOWHERE),
@@ -473,6 +482,8 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
         **{f"entries {namespace}": entries(namespace) for namespace in NAMESPACES},
         **{f"entry {space} {key}": entry(space, key) for space in NAMESPACES for key in WORDS[:3]},
     }
+    of_graph = law_graph.reads(on, user, moment, content_only=content_only)
+    reads |= {f"graph: {name}": graph(read) for name, read in of_graph.items()}
     if not content_only:
         reads |= {f"history {name}": history(name) for name in memories}
         reads |= {f"diff since {back}": diff(moment - back) for back in BACKS[2:]}

@@ -18,6 +18,7 @@ from neuromem.cli import (
     chat,
     conversations,
     extract,
+    graph,
     import_,
     kv,
     memories,
@@ -34,7 +35,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, kv, timetravel, operations, reembed):
+for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 

@@ -43,6 +43,7 @@ async def stats(asked: Asked, *, as_of: AsOf = None) -> None:
                 ("versions", f"{found.memory_versions:,}"),
                 ("messages", f"{found.messages:,} in {render.counted(found.sessions, 'session')}"),
                 ("key-values", f"{found.key_values:,}"),
+                ("graph", f"{found.graph_nodes:,} things, {render.counted(found.graph_edges, 'relation')}"),
                 ("first known", when(found.first_known)),
                 ("last known", when(found.last_known)),
                 ("background", "" if work is None else f"{work.waiting:,} waiting, {work.failed:,} failed"),

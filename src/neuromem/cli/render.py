@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuromem.cli.times import local
-from neuromem.types import Change, Explanation, Memory, MergedHit, Message
+from neuromem.types import Change, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message
 
 _UNITS = (
     ("year", 31_557_600.0), ("month", 2_629_800.0), ("week", 604_800.0), ("day", 86_400.0), ("hour", 3_600.0),
@@ -170,7 +170,7 @@ def changes(found: Sequence[tuple[str, Change]]) -> Table:
 
 
 def state(value: Any) -> str:
-    """A memory, a message or a key-value in one line."""
+    """A memory, a message, a node, an edge or a key-value in one line."""
     match value:
         case None:
             return ""
@@ -179,8 +179,29 @@ def state(value: Any) -> str:
             return one_line(value.content) + until
         case Message():
             return one_line(f"{value.speaker or value.role}: {value.content}")
+        case GraphNode():
+            more = {key: item for key, item in value.properties.items() if key != "name"}
+            return one_line(f"{value.name} ({value.node_type}) {json.dumps(more, ensure_ascii=False) if more else ''}")
+        case GraphEdge():
+            until = f" (until {value.valid_to.date()})" if value.valid_to else ""
+            return one_line(f"{value.source_id} {value.edge_type.replace('_', ' ')} {value.target_id}") + until
         case _:
             return one_line(f"{value.namespace}/{value.key} = {value.value!r}")
+
+
+def thing(name: str, kind: str) -> Text:
+    """A node of the graph."""
+    return Text.assemble((one_line(name), "bold"), (f" ({kind})", "dim"))
+
+
+def relation(edge: GraphEdge, name: str, kind: str, out: bool, now: datetime | None) -> Text:
+    """An edge from where one stands, and what it leads to; struck through when it has ended."""
+    ended = edge.valid_to is not None and edge.valid_to <= (now or datetime.now(UTC))
+    until = f" until {edge.valid_to.date()}" if edge.valid_to else ""
+    arrow = "→" if out else "←"
+    said = Text.assemble((f"{edge.edge_type.replace('_', ' ')} {arrow} ", "cyan"), thing(name, kind), (until, "dim"))
+    said.stylize("strike dim" if ended else "")
+    return said
 
 
 def memory_table(memories: Iterable[Memory], now: datetime) -> Table:

@@ -169,8 +169,9 @@ def neighbors(tables: Tables, shape: Shape, *, direction: Direction, typed: bool
 
 def _newest(edges: Any) -> list[ColumnElement[Any]]:
     """The last written first; those written together by what they say, never by how they are stored."""
+    holds = edges.c.valid_to.desc().nulls_first()
     said = ("edge_type", "source_id", "target_id", "source_type", "target_type")
-    return [edges.c.version.desc(), *(edges.c[name].collate("C") for name in said), edges.c.valid_from.asc()]
+    return [edges.c.version.desc(), holds, *(edges.c[name].collate("C") for name in said), edges.c.valid_from.asc()]
 
 
 def _name(tables: Tables, shape: Shape, kind: Any, name: Any) -> ColumnElement[str]:

@@ -245,15 +245,16 @@ def sources_of(tables: Tables, shape: Shape) -> Query:
     )
 
 
-def born_with_memory(tables: Tables) -> ColumnElement[bool]:
-    """Current links that were recorded together with a memory that is current: they last as long as it does."""
-    link, memory = tables.memory_sources.table, tables.embeddings.table
-    return and_(
-        known_now(link),
+def born_with_derived(tables: Tables) -> ColumnElement[bool]:
+    """Current links that were recorded together with a memory or edge that is current: they last as long as it does."""
+    link = tables.memory_sources.table
+    current = (
         exists().where(
-            memory.c.user_id == link.c.user_id,
-            memory.c.memory_id == link.c.derived_id,
-            known_now(memory),
-            memory.c.created_at == link.c.created_at,
-        ),
+            vt.table.c.user_id == link.c.user_id,
+            vt.key_column == link.c.derived_id,
+            known_now(vt.table),
+            vt.table.c.created_at == link.c.created_at,
+        )
+        for vt in (tables.embeddings, tables.graph_edges)
     )
+    return and_(known_now(link), or_(*current))

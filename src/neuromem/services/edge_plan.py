@@ -1,7 +1,7 @@
 """What triples change among the edges there are: decided in memory, written by whoever asked."""
 
 import uuid
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -171,9 +171,7 @@ class EdgePlan:
         if edge.is_fixed:
             return "unchanged"
         outcome: Outcome = "unchanged"
-        if said.confidence > (confidence := edge.properties.get("confidence", 0.0)) or not isinstance(
-            confidence, int | float
-        ):
+        if said.confidence > _confidence(edge.properties):
             edge.properties = edge.properties | {"confidence": said.confidence}
             outcome = "changed"
         earliest = edge.start if edge.valid_from is None else edge.valid_from
@@ -230,6 +228,12 @@ def _edge(row: Row, since: datetime) -> Edge:
         since=since,
         row=row,
     )
+
+
+def _confidence(properties: Mapping[str, Any]) -> float:
+    """As stored; what was written by hand says nothing of it and is certain."""
+    stored = properties.get("confidence")
+    return stored if isinstance(stored, int | float) else 1.0
 
 
 def _empty(start: datetime | None, end: datetime | None) -> bool:
