@@ -192,6 +192,7 @@ class NeuroMemory(Writer):
             jobs=self._policy,
             policy=self._extraction,
             rules=context.hygiene,
+            timezone=context.timezone,
         )
 
     async def wait_idle(self, timeout: float | None = None) -> None:

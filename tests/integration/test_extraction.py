@@ -269,6 +269,15 @@ async def test_unsure_and_too_many_items_are_counted_not_kept(open_mind: OpenMin
     assert len(result.added) == 2
 
 
+async def test_personality_and_values_are_dropped_whoever_infers_them(life: Life) -> None:
+    result = await life.learn(
+        1, "Anna is an INTJ", "likes tea", profile_updates={"personality": "introvert", "city": "Porto"}
+    )
+    assert await life.known() == ["likes tea"]
+    assert [entry.key for entry in await life.mind.kv.list("profile", "anna")] == ["city"]
+    assert sum(dropped.count for dropped in result.dropped) == 2
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql
 import neuromem
 from neuromem import MemoryType, NeuroMemory, RecallResult
 from neuromem.db import Database
+from neuromem.extraction.items import Extraction
 from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
 from neuromem.models import build_tables
 from neuromem.providers.embedding import (
@@ -25,6 +26,7 @@ from neuromem.providers.embedding import (
 from neuromem.providers.llm import LLMProvider, OpenAILLM
 from neuromem.providers.storage import ObjectStorage
 from neuromem.services.conversations import ConversationService
+from neuromem.services.extraction import MemoryExtractionService
 from neuromem.services.graph import GraphService
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
@@ -131,6 +133,7 @@ TAKES: dict[Callable[..., Any], str] = {
     ConversationService.__init__: "session",
     MemoryService.__init__: "session",
     TemporalService.__init__: "session",
+    MemoryExtractionService.__init__: "session embedding llm",
     GraphService.__init__: "session",
     GraphMemoryService.__init__: "session",
     GraphFacade.create_node: "user_id node_type node_id properties",
@@ -156,6 +159,7 @@ METHODS: dict[type, str] = {
     GraphMemoryService: "store_triples find_entity_facts",
     KVService: "set get list delete batch_set",
     SearchService: "scored_search",
+    MemoryExtractionService: "_classify_messages",
     RecallService: "_fetch_vector_memories _fetch_user_profile _search_conversations",
     Database: "session init close",
     EmbeddingProvider: "embed embed_batch",
@@ -206,6 +210,12 @@ def test_recall_answers_in_the_seed_s_parts() -> None:
     parts = {"vector_results", "graph_results", "graph_context", "user_profile", "merged"}
     assert parts <= RecallResult.__dataclass_fields__.keys()
     assert inspect.signature(NeuroMemory.recall).parameters["query_embedding"].default is None
+
+
+def test_extraction_is_on_where_there_is_a_model() -> None:
+    parameters = inspect.signature(NeuroMemory).parameters
+    assert parameters["auto_extract"].default is True
+    assert {"facts", "episodes", "triples", "profile_updates"} <= set(Extraction.__dataclass_fields__)
 
 
 def test_memory_types() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from memground.clock import ManualClock
 from memground.errors import InvalidInputError, NotFoundError
 from memground.text import fold
-from neuromem import F, NeuroMemory, NewMessage
+from neuromem import Episode, F, Fact, NeuroMemory, NewMessage
 from neuromem.types import Source, Value
 from support import law_graph
 
@@ -31,7 +31,8 @@ WAITS = tuple(timedelta(seconds=s) for s in (0, 0.000001, 30, 18_000, 777_600))
 BACKS = tuple(timedelta(seconds=s) for s in (0, 20, 10_000, 300_000, 4_000_000))
 KINDS = (
     "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past",
-    "delete", "revert", "set", "set", "unset", "close", "rollback", "undo writer", "undo since", "undo reversal",
+    "delete", "revert", "learn", "learn", "set", "set", "unset", "close", "rollback", "undo writer", "undo since",
+    "undo reversal",
     *law_graph.KINDS,
 )  # fmt: skip
 WORDS = ("porto", "tea", "rain", "anna", "boat", "music", "oslo")
@@ -108,6 +109,8 @@ def plan(steps: Iterable[Step]) -> list[Act]:
             case "again":
                 target = _pick(names["message"], step)
                 act = replace(act, target=target, session=sessions.get(target or "", "s1"))
+            case "learn":
+                act = replace(act, target=_pick(names["message"], step) if step.word % 4 else None)
             case "relate" | "relate past":
                 act = replace(act, target=_pick(names["message"], step) if step.word % 2 else None)
             case "remember" | "remember past":
@@ -151,14 +154,20 @@ def moments(acts: Sequence[Act]) -> list[datetime]:
 
 @dataclass
 class Life:
-    """A user who lived through acts. `ids`: database id by name; `done`: the acts that wrote something."""
+    """A user who lived through acts. `ids`: database id by name; `done`: the acts that wrote something.
+
+    `learned`: what extracted memories say, by id. They go by that, because which telling began one depends on which
+    tellings there were.
+    """
 
     mind: NeuroMemory
     clock: ManualClock
     user: str = field(default_factory=lambda: f"life-{uuid.uuid4().hex[:12]}")
     ids: dict[str, str] = field(default_factory=dict[str, str])
+    learned: dict[str, str] = field(default_factory=dict[str, str])
     done: list[Act] = field(default_factory=list[Act])
     refused: list[str] = field(default_factory=list[str])
+    learns: bool = False
 
     async def do(self, act: Act) -> None:
         self.clock.set(act.at)
@@ -177,7 +186,7 @@ class Life:
 
     @property
     def names(self) -> dict[str, str]:
-        return {key: name for name, key in self.ids.items()} | {self.user: "user"}
+        return {key: name for name, key in self.ids.items()} | self.learned | {self.user: "user"}
 
     @property
     def memories(self) -> list[str]:
@@ -191,7 +200,8 @@ class Life:
 
 async def live(mind: NeuroMemory, clock: ManualClock, acts: Iterable[Act]) -> Life:
     """A new user lives through the acts. Background work may still be under way."""
-    life = Life(mind, clock)
+    acts = list(acts)
+    life = Life(mind, clock, learns=any(act.kind == "learn" for act in acts))
     for act in acts:
         await life.do(act)
     return life
@@ -203,6 +213,8 @@ async def live(mind: NeuroMemory, clock: ManualClock, acts: Iterable[Act]) -> Li
 async def check_law(mind: NeuroMemory, clock: ManualClock, whole: Life, when: Iterable[datetime]) -> None:
     """Every read of the past answers as the present did then. All that was known is lived again per moment."""
     then = {moment: await live(mind, clock, known_at(whole.done, moment)) for moment in when}
+    for life in then.values():
+        life.learns = whole.learns
     await mind.wait_idle(timeout=60)
     end = whole.end
     for moment, life in then.items():
@@ -297,6 +309,29 @@ async def _remember(life: Life, act: Act) -> Act:
     return replace(act, known=memory.known_from)
 
 
+async def _learn(life: Life, act: Act) -> Act:
+    """Extracts facts, an event and a profile value from a message, or from nothing."""
+    sources = [] if act.target is None else [life.id(act.target)]
+    said = [text(act.word % 5), text(act.word % 3)]
+    result = await life.mind.apply_extraction(
+        life.user,
+        facts=[Fact(said[0], confidence=act.word % 3 / 4 + 0.4, importance=1 + act.word % 10), Fact(said[1])],
+        episodes=[Episode(said[0], happened_at=act.past if act.word % 2 else None)],
+        profile_updates={WORDS[act.pick % 3]: None if act.pick % 5 == 0 else f"value {act.word % 2}"},
+        sources=sources,
+        origin=act.origin,
+    )
+    for memory_id in (*result.added, *result.enriched, *result.restated):
+        first = (await life.mind.history(life.user, memory_id))[-1]
+        life.learned[memory_id] = f"learned {first.memory_type} {fold(first.content)}"
+    return act if act.target is None else replace(act, known=await _known_since(life, act.target))
+
+
+async def _known_since(life: Life, name: str) -> datetime:
+    """Since when a message is known, forgotten or not."""
+    return next(time for done in life.done for said, time, _ in done.said if said == name)
+
+
 async def _update(life: Life, act: Act) -> Act | None:
     changes: Mapping[str, Any] = (
         {"content": text(act.word)},
@@ -355,7 +390,8 @@ async def _reverse(life: Life, act: Act) -> Act:
 
 
 _ACTS: Mapping[str, Callable[[Life, Act], Awaitable[Act | None]]] = {
-    "say": _say, "import": _say, "again": _again, "remember": _remember, "remember past": _remember, "update": _update,
+    "say": _say, "import": _say, "again": _again, "learn": _learn,
+    "remember": _remember, "remember past": _remember, "update": _update,
     "update past": _update, "delete": _delete, "revert": _revert, "set": _set, "unset": _unset, "close": _close,
     "rollback": _reverse, "undo writer": _reverse, "undo since": _reverse, "undo reversal": _reverse,
     **law_graph.ACTS,
@@ -380,6 +416,8 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
     `content_only` leaves out versions and times of recording.
     """
     hidden = _HIDDEN | _BOOKKEEPING if content_only else _HIDDEN
+    if life.learns:
+        hidden |= {"version"}  # what is learned late finds its place between two versions, or after one
     names, user, tea = life.names, life.user, "porto tea anna"
 
     def show(value: Any) -> Any:

@@ -23,7 +23,10 @@ from neuromem.models.columns import generation_name
 
 
 def conversations(metadata: MetaData) -> tuple[VersionedTable, KeywordArm]:
-    """Messages are immutable: a version row is only ever ended and begun again (rollback, undo)."""
+    """Messages are immutable: a version row is only ever ended and begun again (rollback, undo).
+
+    So `extracted` stays as written; whether one was extracted is told by its links in `memory_sources` (decision 13).
+    """
     table = Table(
         "conversations",
         metadata,

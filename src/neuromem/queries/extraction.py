@@ -71,11 +71,11 @@ def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
 
 
 def linked(tables: Tables, user_id: str, derived_id: uuid.UUID, sources: Sequence[uuid.UUID]) -> Query:
-    """(source_id) of those things a derived one is already known to come from."""
+    """(source_id, known_from, known_to, origin) of all links there ever were between a derived thing and sources."""
     c = tables.memory_sources.table.c
     wanted = c.source_id == any_(bindparam("sources", list(sources), type_=ARRAY(UUID)))
-    return select(c.source_id).where(
-        c.user_id == user_id, c.derived_id == derived_id, wanted, known_now(tables.memory_sources.table)
+    return select(c.source_id, c.known_from, c.known_to, c.origin).where(
+        c.user_id == user_id, c.derived_id == derived_id, wanted
     )
 
 

@@ -18,6 +18,7 @@ from neuromem.extraction.asking import Asked, Turn, extraction_messages
 from neuromem.extraction.items import Dropped, Extracted, Extraction
 from neuromem.extraction.parsing import parse_extraction
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.privacy import without_inferences
 from neuromem.extraction.results import NOTHING_STORED, ExtractionResult
 from neuromem.extraction.schema import EXTRACTION_SCHEMA
 from neuromem.providers.llm import LLMProvider
@@ -104,7 +105,7 @@ class MemoryExtractionService:
     ) -> ExtractionResult:
         """Stores an extraction made elsewhere from `sources`; see the facade."""
         stamp = self._session.stamp(origin)
-        kept = self.sound(extraction)
+        kept = without_inferences(self.sound(extraction), ())
         vectors = await self.embed(kept)
         return await self.store(user_id, kept, vectors, stamp, sources=sources, at_once=True)
 

@@ -17,7 +17,7 @@ from memground.postgres import versioned
 from memground.postgres.arms import Scan
 from memground.postgres.backdated import Backdated
 from memground.postgres.engine import Row
-from memground.view import View
+from memground.view import View, contains
 from neuromem.db import Session
 from neuromem.extraction.hygiene import Statement, compare, merged
 from neuromem.extraction.policy import HygieneRules
@@ -94,34 +94,37 @@ class HygieneService:
         *,
         ended: Any = None,
     ) -> None:
-        """Records what something came from, where that is not recorded yet.
+        """Records since when something is known to come from sources, where that is not recorded yet.
 
         `ended`: the last version of a thing that was forgotten since; then so is what it came from.
         """
-        ids = [uuid.UUID(source.id) for source in sources]
+        ids = {uuid.UUID(source.id): source for source in sources}
         if not ids:
             return
-        there = set(
-            (await self._session.execute(queries.linked(self._tables, self._user_id, derived_id, ids))).scalars().all()
-        )
-        new = [
-            versioned.new_row(
-                self._stamp,
-                {
-                    "link_id": uuid.uuid4(),
-                    "user_id": self._user_id,
-                    "derived_kind": kind,
-                    "derived_id": derived_id,
-                    "source_kind": source.kind,
-                    "source_id": key,
-                    "span": source.span,
-                },
-                known_from=known_from,
-            )
-            | ({} if ended is None else {"known_to": ended.known_to, "closed_origin": ended.closed_origin})
-            for key, source in dict(zip(ids, sources, strict=True)).items()
-            if key not in there
-        ]
+        asked = queries.linked(self._tables, self._user_id, derived_id, list(ids))
+        there = (await self._session.execute(asked)).all()
+        new: list[dict[str, Any]] = []
+        for key, source in ids.items():
+            known = [row for row in there if row.source_id == key]
+            if any(contains(row.known_from, row.known_to, known_from) for row in known):
+                continue
+            values = {
+                "link_id": uuid.uuid4(),
+                "user_id": self._user_id,
+                "derived_kind": kind,
+                "derived_id": derived_id,
+                "source_kind": source.kind,
+                "source_id": key,
+                "span": source.span,
+            }
+            row = versioned.new_row(self._stamp, values, known_from=known_from)
+            later = [row for row in known if row.known_from > known_from]
+            if later:
+                first = min(later, key=lambda row: row.known_from)
+                row |= {"known_to": first.known_from, "closed_origin": first.origin}
+            elif ended is not None:
+                row |= {"known_to": ended.known_to, "closed_origin": ended.closed_origin}
+            new.append(row)
         if new:
             await self._session.execute(insert(self._tables.memory_sources.table), new)
 
