@@ -25,6 +25,7 @@ from memground.words import keys, words
 from neuromem import NeuroMemory, NewMemory, NewMessage
 from neuromem.models import Tables
 from neuromem.services import background, conversations, search
+from neuromem.services.indexing import IndexKeeper
 from neuromem.types import DEFAULT_ORIGIN
 
 SESSION_TURNS = 40
@@ -191,10 +192,11 @@ def session_rows(user: str, session: str, turns: Sequence[NewMessage], vectors: 
 
 
 async def settle(nm: NeuroMemory) -> None:
-    """The state a database reaches when nobody writes: statistics fresh, visibility known."""
+    """The state a database reaches when nobody writes: statistics fresh, visibility known, big users' indexes made."""
     async with connect(nm) as connection:
         for table in nm._db.tables.metadata.sorted_tables:
             await connection.execute(f"vacuum (analyze) {table.fullname}")
+        await IndexKeeper(nm._db).tend()
         await connection.execute("checkpoint")
 
 

@@ -12,6 +12,7 @@
     ├── UnsupportedError                      the backend cannot do this, and says so instead of guessing
     ├── UnavailableError                      a server cannot be reached (now); trying again may work
     └── ProviderError                         a model provider answered with something unusable
+        └── TruncatedError                    a language model's answer ended at the limit of its length
 
 A message says what was wrong, with which value, and what is accepted or what to do.
 """
@@ -55,3 +56,11 @@ class UnavailableError(MemoryStoreError):
 
 class ProviderError(MemoryStoreError):
     """A model provider failed or answered with something unusable."""
+
+
+class TruncatedError(ProviderError):
+    """A language model's answer was cut off where it reached the limit. `text` is what there is of it."""
+
+    def __init__(self, message: str, text: str = "") -> None:
+        super().__init__(message)
+        self.text = text

@@ -17,9 +17,12 @@ if TYPE_CHECKING:
         ModelMissingError,
         NotFoundError,
         ProviderError,
+        TruncatedError,
         UnavailableError,
         UnsupportedError,
     )
+    from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
     from neuromem.types import (
@@ -68,9 +71,11 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Diff",
+    "EmbeddingCall",
     "Emotion",
     "Episode",
     "Explanation",
+    "ExtractionPolicy",
     "F",
     "Fact",
     "Filter",
@@ -81,9 +86,11 @@ __all__ = [
     "GraphPath",
     "GraphRules",
     "Hit",
+    "HygieneRules",
     "InvalidInputError",
     "JobPolicy",
     "KeyValue",
+    "LLMCall",
     "ManualClock",
     "Memory",
     "MemoryStoreError",
@@ -110,6 +117,7 @@ __all__ = [
     "StoredTriples",
     "SystemClock",
     "Triple",
+    "TruncatedError",
     "UnavailableError",
     "UnsupportedError",
     "__version__",
@@ -132,9 +140,12 @@ _HOMES = {
         "ModelMissingError",
         "NotFoundError",
         "ProviderError",
+        "TruncatedError",
         "UnavailableError",
         "UnsupportedError",
     ),
+    "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),
     "neuromem.types": (

@@ -14,8 +14,12 @@ from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.facades import AsOf, Context, Transaction, Writer
+from neuromem.providers.llm import LLMProvider
+from neuromem.providers.storage import ObjectStorage
+from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
+from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
 from neuromem.types import BackgroundStatus, Reembedded
 
@@ -33,7 +37,9 @@ class NeuroMemory(Writer):
     `database_url`: a PostgreSQL URL (`postgresql://user@host/db?sslmode=require`); None starts an embedded PostgreSQL
     in your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English;
     install it once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how
-    hits are scored.
+    hits are scored. `llm`: the language model that extracts memories (None: messages are stored and searched as they
+    are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
+    call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
     whose clocks questions name times ("yesterday"), unless a call says otherwise.
@@ -45,6 +51,8 @@ class NeuroMemory(Writer):
         self,
         database_url: str | None = None,
         embedding: EmbeddingProvider | None = None,
+        llm: LLMProvider | None = None,
+        storage: ObjectStorage | None = None,
         *,
         schema: str = DEFAULT_SCHEMA,
         ranking: RankingProfile | None = None,
@@ -52,13 +60,20 @@ class NeuroMemory(Writer):
         clock: Clock | None = None,
         pool_size: int = 10,
         timezone: str = "UTC",
+        on_llm_call: LLMHook | None = None,
+        on_embedding_call: EmbeddingHook | None = None,
     ) -> None:
         checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
+        checks.instance(llm, "llm", LLMProvider | None, "an LLMProvider such as OpenAILLM(…)")
+        checks.instance(storage, "storage", ObjectStorage | None, "an ObjectStorage")
+        checks.function(on_llm_call, "on_llm_call")
+        checks.function(on_embedding_call, "on_embedding_call")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
         checks.instance(clock, "clock", Clock | None, "a Clock")
-        self._embedding = LocalEmbedding() if embedding is None else embedding
+        self._model = LocalEmbedding() if embedding is None else embedding
         self._owns_embedding = embedding is None
+        self._embedding = WatchedEmbedding(self._model, on_embedding_call) if on_embedding_call else self._model
         self._db = Database(
             database_url,
             dims=self._embedding.dims,
@@ -70,6 +85,7 @@ class NeuroMemory(Writer):
         self._policy = background if isinstance(background, JobPolicy) else JobPolicy()
         self._works = background is not False
         self._worker: BackgroundWorker | None = None
+        self._indexes: IndexKeeper | None = None
         super().__init__(
             Context(
                 source=self._db,
@@ -78,6 +94,8 @@ class NeuroMemory(Writer):
                 ranking=ranking or RankingProfile(),
                 announce=self._announce,
                 timezone=checks.timezone(timezone),
+                llm=None if llm is None else WatchedLLM(llm, on_llm_call),
+                storage=storage,
             )
         )
 
@@ -87,16 +105,21 @@ class NeuroMemory(Writer):
         Raises ConfigurationError (an address, login or extension is wrong), ModelMissingError, ModelMismatchError,
         UnavailableError (the server does not answer).
         """
-        if isinstance(self._embedding, LocalEmbedding):
-            self._embedding.ensure_installed()
+        if isinstance(self._model, LocalEmbedding):
+            self._model.ensure_installed()
         await self._db.init()
         if self._works and self._worker is None:
             self._worker = BackgroundWorker(self._db, self._embedding, self._policy)
             self._worker.start()
+            self._indexes = IndexKeeper(self._db)
+            self._indexes.start()
 
     async def close(self) -> None:
         """Stops the background worker (its jobs stay recorded) and gives the connections back."""
         worker, self._worker = self._worker, None
+        indexes, self._indexes = self._indexes, None
+        if indexes is not None:
+            await indexes.stop()
         if worker is not None:
             await worker.stop()
         await self._db.close()

@@ -49,6 +49,12 @@ def instance(value: object, what: str, kind: type | UnionType, accepted: str) ->
         raise InvalidInputError(f"{what} must be {accepted}, got {type(value).__name__} {show(value)}")
 
 
+def function(value: object, what: str) -> None:
+    """Something that can be called, or None."""
+    if value is not None and not callable(value):
+        raise InvalidInputError(f"{what} must be a function, got {type(value).__name__} {show(value)}")
+
+
 def query(value: object) -> str:
     return check_text(value, "query", limit=MAX_QUERY)
 

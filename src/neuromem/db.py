@@ -18,7 +18,7 @@ from sqlalchemy.sql.base import Executable
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import Query, check_url, make_engine, redact, reporting, sqlstate
+from memground.postgres.engine import Query, check_url, locking, make_engine, redact, reporting, sqlstate
 from memground.postgres.prepared import Record, prepared
 from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.versioned import lock_name
@@ -55,8 +55,11 @@ class Hints:
 
     def note(self, key: Hashable, value: Any) -> None:
         if len(self._known) >= self._MOST:
-            self._known.clear()
+            self.clear()
         self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
+
+    def clear(self) -> None:
+        self._known.clear()
 
 
 class Session:
@@ -101,7 +104,12 @@ class Session:
         Whoever writes versioned rows does this first. Alone is who changes many at once (rollback, undo): row locks
         would be taken in any order, and deadlock.
         """
-        await lock_name(self, f"{self.tables.schema}/{owner}", shared=not alone)
+        name = f"{self.tables.schema}/{owner}"
+        if self._open:
+            await lock_name(self, name, shared=not alone)
+        else:  # together with the transaction's begin, which saves waiting for the server once
+            async with self._reporting():
+                await self._connected(first=locking(name, shared=not alone))
 
     def stamp(self, origin: str) -> Stamp:
         """Time and writer of the rows an operation writes."""
@@ -129,15 +137,15 @@ class Session:
         finally:
             await connection.close()
 
-    async def _connected(self) -> AsyncConnection:
-        """The connection, with the transaction begun."""
+    async def _connected(self, first: str = "") -> AsyncConnection:
+        """The connection, with the transaction begun (and the statement `first` run, if it begins here)."""
         if self._connection is None:
             self._connection = await self._engine.connect()
             self._driver = (await self._connection.get_raw_connection()).driver_connection
         if not self._open:
             # By hand, on a connection that SQLAlchemy leaves to itself, so that both ways of running statements are in
             # the one transaction.
-            await self._driver.execute(self._begin)
+            await self._driver.execute(f"{self._begin}; {first}" if first else self._begin)
             self._open = True
         return self._connection
 
@@ -241,6 +249,10 @@ class Database:
     def location(self) -> str:
         """The address in use, without a password."""
         return redact(self._opened(self._url_in_use if self._tables else None))
+
+    def forget_hints(self) -> None:
+        """Finds out anew what was noted: something changed that reads may use at once."""
+        self._hints.clear()
 
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:

@@ -9,6 +9,7 @@ from memground.errors import (
     ModelMissingError,
     NotFoundError,
     ProviderError,
+    TruncatedError,
     UnavailableError,
     UnsupportedError,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "ModelMissingError",
     "NotFoundError",
     "ProviderError",
+    "TruncatedError",
     "UnavailableError",
     "UnsupportedError",
 ]

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Column, ColumnElement, Integer, MetaData, String, Table, insert, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from memground.postgres.arms import HalfVector, VectorArm, approximate_settings, exact_is_cheaper, is_few
+from memground.postgres.arms import HalfVector, Scan, VectorArm, approximate_settings, is_few
 from support.toys import plan_of, rows_of, toy_tables
 
 DIMS, COUNT, CLUSTERS = 32, 30_000, 60
@@ -37,7 +37,7 @@ items = Table(
     Column("parity", Integer, nullable=False),
     Column("embedding", HalfVector(DIMS)),
 )
-arm = VectorArm(items.c.embedding, DIMS)
+arm = VectorArm(items.c.embedding, items.c.user_id, DIMS)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def mine(user: str) -> list[ColumnElement[bool]]:
 @pytest.mark.parametrize("limit", [1, 40, 200])
 async def test_exact_is_what_numpy_says(connection: AsyncConnection, limit: int) -> None:
     among = np.flatnonzero(owners == "fifth")
-    statement = arm.candidates(items.c.id, mine("fifth"), limit=limit, exact=True)
+    statement = arm.candidates(items.c.id, mine("fifth"), limit=limit, scan=Scan.EXACT)
     for query in near_clusters(np.arange(10)).astype(np.float64) * 3.7:  # length does not matter
         found = await rows_of(connection, statement, vector=query.tolist())
         ids, scores = nearest(query, among, limit)
@@ -86,7 +86,7 @@ async def test_exact_is_what_numpy_says(connection: AsyncConnection, limit: int)
 
 async def test_half_precision_changes_the_fourth_digit(connection: AsyncConnection) -> None:
     among = np.flatnonzero(owners == "fifth")
-    statement = arm.candidates(items.c.id, mine("fifth"), limit=100, exact=True)
+    statement = arm.candidates(items.c.id, mine("fifth"), limit=100, scan=Scan.EXACT)
     for query in near_clusters(np.arange(10)).astype(np.float64):
         full = vectors[among].astype(np.float64) @ query / np.linalg.norm(query)
         truth = dict(zip(among.tolist(), full.tolist(), strict=True))
@@ -108,7 +108,8 @@ async def test_vectors_are_read_back_as_they_are_kept(connection: AsyncConnectio
 
 
 async def test_an_exact_scan_never_asks_the_index(connection: AsyncConnection) -> None:
-    plan = await plan_of(connection, arm.candidates(items.c.id, [], limit=5, exact=True), vector=vectors[0].tolist())
+    statement = arm.candidates(items.c.id, [], limit=5, scan=Scan.EXACT)
+    plan = await plan_of(connection, statement, vector=vectors[0].tolist())
     assert "items_embedding_idx" not in plan
 
 
@@ -119,7 +120,7 @@ async def test_an_approximate_scan_loses_no_filtered_rows(connection: AsyncConne
     questions = near_clusters(rng.integers(0, CLUSTERS, 40))
     await connection.execute(approximate_settings(limit))
     await connection.execute(text("set local enable_sort = off"))  # for so few rows the planner prefers an exact scan
-    statement = arm.candidates(items.c.id, mine(user), limit=limit, exact=False)
+    statement = arm.candidates(items.c.id, mine(user), limit=limit, scan=Scan.SHARED)
     found = 0
     for query in questions:
         rows = await rows_of(connection, statement, vector=query.tolist())
@@ -132,7 +133,7 @@ async def test_an_approximate_scan_loses_no_filtered_rows(connection: AsyncConne
 
 async def test_few_rows_are_compared_many_are_not(connection: AsyncConnection) -> None:
     async def exact(user: str, limit: int = 10) -> bool:
-        return bool(await connection.scalar(exact_is_cheaper(items.c.user_id, literal(user), limit)))
+        return await connection.scalar(arm.best_scan(literal(user), limit)) == Scan.EXACT
 
     await connection.execute(text("savepoint unchanged"))
     assert [await exact(user) for user in ("fifth", "twentieth", "nobody", "")] == [True] * 4
@@ -178,8 +179,8 @@ async def test_equal_vectors_come_in_the_order_of_their_ids(connection: AsyncCon
     )
     await connection.execute(insert(items), [{"id": COUNT + 2, "user_id": "twins", "parity": 0, "embedding": None}])
     await connection.execute(approximate_settings(3))
-    for exact in (True, False):
-        statement = arm.candidates(items.c.id, mine("twins"), limit=3, exact=exact)
+    for scan in (Scan.EXACT, Scan.SHARED):
+        statement = arm.candidates(items.c.id, mine("twins"), limit=3, scan=scan)
         found = await rows_of(connection, statement, vector=twin)
         assert [key for key, _ in found] == [COUNT + 1, COUNT + 3, COUNT + 5]
         assert [score for _, score in found] == pytest.approx([1.0] * 3, abs=1e-6)
@@ -191,7 +192,7 @@ async def test_large_dimensions(pg_url: str, dims: int, indexed: bool) -> None:
     table = Table(
         f"wide{dims}", MetaData(), Column("id", Integer, primary_key=True), Column("embedding", HalfVector(dims))
     )
-    wide = VectorArm(table.c.embedding, dims)
+    wide = VectorArm(table.c.embedding, table.c.id, dims)
     wide.index(f"idx_wide{dims}")
     points = np.random.default_rng(1).standard_normal((120, dims))
     async with toy_tables(pg_url, table.metadata) as engine, engine.begin() as connection:
@@ -211,8 +212,8 @@ async def test_large_dimensions(pg_url: str, dims: int, indexed: bool) -> None:
         stored, asked = halved(points), halved(query)
         scores = stored @ asked / np.linalg.norm(stored, axis=1) / np.linalg.norm(asked)
         truth = np.argsort(-scores)[:10]
-        for exact in (True, False):
-            statement = wide.candidates(table.c.id, [], limit=10, exact=exact)
+        for scan in (Scan.EXACT, Scan.SHARED):
+            statement = wide.candidates(table.c.id, [], limit=10, scan=scan)
             found = await rows_of(connection, statement, vector=query.tolist())
             assert [key for key, _ in found] == truth.tolist()
             assert [score for _, score in found] == pytest.approx(scores[truth].tolist(), abs=1e-5)

@@ -10,6 +10,7 @@ from neuromem import NeuroMemory, NotFoundError, Triple
 from neuromem.queries import graph as queries
 from neuromem.services.graph_memory import GraphMemoryService
 from support.embeddings import HashEmbedding
+from support.sound import check_sound
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -23,6 +24,7 @@ def clock() -> ManualClock:
 async def mind(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
     async with NeuroMemory(database_url, HashEmbedding(), schema="graph", background=False, clock=clock) as mind:
         yield mind
+        await check_sound(mind)
 
 
 def tick(clock: ManualClock) -> datetime:

@@ -1,5 +1,6 @@
 """Triples become edges: what is known stays, what changes ends, and both can be asked as of any moment."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,9 +9,11 @@ import pytest
 
 from memground.clock import ManualClock
 from neuromem import GraphRules, InvalidInputError, NeuroMemory, NotFoundError, Source, StoredTriples, Triple
+from neuromem.services.background import BackgroundWorker
 from neuromem.services.graph_memory import GraphMemoryService
 from support.calls import state
 from support.embeddings import HashEmbedding
+from support.sound import check_sound
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 OSLO, PORTO, KYOTO = (Triple("Anna", "lives in", place, "person", "place") for place in ("Oslo", "Porto", "Kyoto"))
@@ -25,6 +28,9 @@ def clock() -> ManualClock:
 async def mind(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
     async with NeuroMemory(database_url, HashEmbedding(), schema="triples", background=False, clock=clock) as mind:
         yield mind
+        while await BackgroundWorker(mind._db, HashEmbedding()).work_once():
+            pass
+        await check_sound(mind)
 
 
 @pytest.fixture(autouse=True)
@@ -251,6 +257,42 @@ async def test_undo_takes_an_extraction_back_and_the_old_edge_holds_again(
     assert (await mind.graph.find_nodes(user, "Porto")) == []
     clock.advance(timedelta(days=1))
     assert counts(await store(mind, user, OSLO)) == (0, 0, 0, 1)
+
+
+async def test_an_edge_that_another_has_changed_keeps_its_sources_when_its_writer_is_undone(
+    mind: NeuroMemory, clock: ManualClock, user: str
+) -> None:
+    message = await mind.ingest(user, "user", "chess is nice", origin="phone")
+    said = Triple("Anna", "hobby", "chess", confidence=0.5)
+    await store(mind, user, said, sources=[message.message_id], origin="first")
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Anna", "hobby", "chess"), origin="second")
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin="first")
+    fact = (await mind.graph.find_entity_facts(user, "Anna"))[0]
+    assert (fact.confidence, [source.id for source in fact.sources]) == (1.0, [message.message_id])
+
+
+async def test_many_writers_at_once_make_one_graph(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
+    """What a name means and what ends what is decided by all there is, so a user's graph has one writer at a time."""
+    there = clock.now()
+    clock.advance(timedelta(minutes=1))
+    said = [Triple("Anna", "hobby", "chess"), Triple("Anna", "friend", "Ben"), OSLO]  # OSLO says what Anna is
+    await asyncio.gather(
+        *(mind.graph.add_triples(user, said) for _ in range(6)),
+        *(mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]}) for _ in range(3)),
+        *(mind.graph.create_edge(user, "person", "Anna", "owns", "boat", "Gull") for _ in range(3)),
+    )
+    found = await mind.stats(user)
+    assert (found.graph_nodes, found.graph_edges) == (5, 4)
+    await asyncio.gather(
+        *(mind.graph.add_triples(user, [Triple("Anna", "lives in", f"town {n}")]) for n in range(6)),
+        mind.rollback(user, there),
+        mind.graph.add_triples(user, said),
+    )
+    clock.advance(timedelta(minutes=1))
+    holding = await mind.graph.get_neighbors(user, None, "Anna", edge_types=["lives in"], valid_at=clock.now())
+    assert len(holding) <= 1
 
 
 BAD: Sequence[tuple[Any, str]] = [

@@ -22,6 +22,8 @@ from neuromem.providers.embedding import (
     SentenceTransformerEmbedding,
     SiliconFlowEmbedding,
 )
+from neuromem.providers.llm import LLMProvider, OpenAILLM
+from neuromem.providers.storage import ObjectStorage
 from neuromem.services.conversations import ConversationService
 from neuromem.services.graph import GraphService
 from neuromem.services.graph_memory import GraphMemoryService
@@ -119,7 +121,7 @@ TABLES: dict[str, dict[str, tuple[str, bool, str | None]]] = {
 }
 
 TAKES: dict[Callable[..., Any], str] = {
-    NeuroMemory.__init__: "database_url embedding",
+    NeuroMemory.__init__: "database_url embedding llm storage",
     NeuroMemory.ingest: "user_id role content",
     NeuroMemory.recall: "user_id query",
     KVFacade.set: "namespace scope_id key value",
@@ -138,6 +140,11 @@ TAKES: dict[Callable[..., Any], str] = {
     Database.__init__: "url",  # and by name what an opened database knows: dims and model_id
     EmbeddingProvider.embed: "text",
     EmbeddingProvider.embed_batch: "texts",
+    LLMProvider.chat: "messages temperature max_tokens",
+    ObjectStorage.upload: "prefix filename data content_type",
+    ObjectStorage.download: "object_key",
+    ObjectStorage.delete: "object_key",
+    ObjectStorage.get_presigned_url: "object_key expires_in",
 }
 
 METHODS: dict[type, str] = {
@@ -152,6 +159,8 @@ METHODS: dict[type, str] = {
     RecallService: "_fetch_vector_memories _fetch_user_profile _search_conversations",
     Database: "session init close",
     EmbeddingProvider: "embed embed_batch",
+    LLMProvider: "chat",
+    ObjectStorage: "init upload download delete get_presigned_url",
 }
 
 METADATA = build_tables(1024, "neuromem").metadata
@@ -234,6 +243,33 @@ async def test_a_provider_of_one_s_own_as_the_seed_writes_it() -> None:
     provider = MyEmbedding()
     assert await provider.embed_batch(["a", "bc"]) == [[1.0] * 768, [2.0] * 768]
     NeuroMemory(database_url="postgresql://localhost/x", embedding=provider)
+
+
+def test_a_language_model_needs_chat() -> None:
+    assert issubclass(LLMProvider, ABC)
+    assert LLMProvider.__abstractmethods__ == {"chat"}
+    chat = inspect.signature(LLMProvider.chat)
+    assert (chat.parameters["temperature"].default, chat.parameters["max_tokens"].default) == (0.7, 1024)
+    assert chat.return_annotation is str
+    assert isinstance(OpenAILLM(api_key="k"), LLMProvider)
+    assert isinstance(OpenAILLM(api_key="k", base_url="https://api.deepseek.com", model="deepseek-chat"), LLMProvider)
+
+
+def test_an_object_storage_has_the_seed_s_calls() -> None:
+    assert issubclass(ObjectStorage, ABC)
+    assert {"init", "upload", "download", "delete", "get_presigned_url"} == ObjectStorage.__abstractmethods__
+    assert inspect.signature(ObjectStorage.get_presigned_url).parameters["expires_in"].default == 3600
+    assert inspect.signature(ObjectStorage.upload).return_annotation is str
+    assert inspect.signature(ObjectStorage.download).return_annotation is bytes
+
+
+async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
+    class MyLLM(LLMProvider):
+        async def chat(self, messages: list[dict], temperature=0.7, max_tokens=1024) -> str:
+            return "{}"
+
+    NeuroMemory("postgresql://localhost/x", OpenAIEmbedding(api_key="k"), MyLLM(), None)
+    assert await MyLLM().chat_json([{"role": "user", "content": "x"}], schema={}) == "{}"
 
 
 @pytest.mark.parametrize("name", TABLES)

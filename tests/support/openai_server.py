@@ -8,6 +8,10 @@
         ...
         assert server.count("/v1/embeddings") == 2
 
+    with OpenAIServer(chat=lambda body: "an answer to " + body["messages"][-1]["content"]) as server:
+        llm = OpenAILLM(server.key, base_url=server.base_url)
+
+What the model says is `server.chat`, a function from the request's JSON to the answer's text; it may be replaced.
 An endpoint is a method from the request's JSON to the answer's; recording, the key and the faults are common to all.
 """
 
@@ -29,8 +33,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+CHAT = "/v1/chat/completions"
+
 type Json = dict[str, Any]
 type Endpoint = Callable[[Json], Json]
+type Chat = Callable[[Json], str]
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,32 @@ def shuffled() -> Fault:
     return changed(lambda answer: {**answer, "data": answer["data"][::-1]})
 
 
+def choice(**fields: Any) -> Fault:
+    """Fields of the chat answer's first choice, such as finish_reason="length"."""
+    return changed(lambda answer: {**answer, "choices": [{**answer["choices"][0], **fields}]})
+
+
+def message(**fields: Any) -> Fault:
+    """Fields of the chat answer's message, such as content=None, refusal="no"."""
+    return changed(lambda answer: _with_message(answer, fields))
+
+
+def _with_message(answer: Json, fields: Json) -> Json:
+    first = answer["choices"][0]
+    return {**answer, "choices": [{**first, "message": {**first["message"], **fields}}]}
+
+
+def cut_short(characters: int) -> Fault:
+    """The answer ends at the limit of its length: so many characters of it came."""
+
+    def cut(answer: Json) -> Json:
+        text = answer["choices"][0]["message"]["content"][:characters]
+        answer = _with_message(answer, {"content": text})
+        return {**answer, "choices": [{**answer["choices"][0], "finish_reason": "length"}]}
+
+    return changed(cut)
+
+
 def vector_of(text: str, dims: int) -> list[float]:
     """The vector the server gives for a text: length 1, the same every time."""
     seed = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8])
@@ -110,10 +143,13 @@ class OpenAIServer:
 
     key = "sk-test-3f9c1d7a"
 
-    def __init__(self, *, dims: int = 8) -> None:
+    def __init__(self, *, dims: int = 8, chat: Chat = lambda body: "Hello.") -> None:
         self.dims = dims
+        self.chat = chat
+        self.refuses: frozenset[str] = frozenset()
+        """What the chat endpoint answers 400 to: names of parameters, or of forms ("json_schema", "json_object")."""
         self.calls: list[Call] = []
-        self.endpoints: dict[str, Endpoint] = {"/v1/embeddings": self._embeddings}
+        self.endpoints: dict[str, Endpoint] = {"/v1/embeddings": self._embeddings, CHAT: self._chat}
         self._faults: deque[Fault] = deque()
         app = Starlette(routes=[Route("/{path:path}", self._serve, methods=["POST"])])
         self._server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="critical", lifespan="off"))
@@ -142,6 +178,7 @@ class OpenAIServer:
 
     def reset(self) -> None:
         self.calls.clear()
+        self.refuses = frozenset()
         self._faults.clear()
 
     def count(self, path: str) -> int:
@@ -159,6 +196,8 @@ class OpenAIServer:
         await asyncio.sleep(fault.delay)
         if fault.respond is not None:
             return fault.respond(request)
+        if refused := self._refused(body):
+            return _json({"error": {"message": refused, "code": "unsupported_parameter"}}, 400)
         answer = endpoint(body)
         return _json(fault.change(answer) if fault.change else answer)
 
@@ -172,6 +211,21 @@ class OpenAIServer:
         tokens = sum(len(text.split()) for text in texts)
         usage = {"prompt_tokens": tokens, "total_tokens": tokens}
         return {"object": "list", "model": body["model"], "data": data, "usage": usage}
+
+    def _chat(self, body: Json) -> Json:
+        text = self.chat(body)
+        first = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        asked = sum(len(message["content"].split()) for message in body["messages"])
+        usage = {"prompt_tokens": asked, "completion_tokens": len(text.split())}
+        return {"id": "c", "object": "chat.completion", "model": body["model"], "choices": [first], "usage": usage}
+
+    def _refused(self, body: Json) -> str:
+        if "max_tokens" in self.refuses & body.keys():
+            return "Unsupported parameter: 'max_tokens' is not supported; use 'max_completion_tokens' instead."
+        for name in sorted(self.refuses & body.keys()):
+            return f"Unsupported value: '{name}' is not supported with this model."
+        form = body.get("response_format", {}).get("type")
+        return f"This response_format type is unavailable now: {form}" if form in self.refuses else ""
 
 
 class _Dropped(Response):

@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
-from memground.embedding._extras import missing_package
 from memground.errors import ConfigurationError, ModelMissingError, UnavailableError
+from memground.extras import missing_package
 
 MODEL_NAME = "all-MiniLM-L6-v2"
 GRAPH_FILE = "model.onnx"

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 
-from memground.embedding._extras import missing_package
 from memground.embedding._worker import PriorityWorker
 from memground.embedding.base import EmbeddingProvider, check_texts
 from memground.embedding.install import (
@@ -24,6 +23,7 @@ from memground.embedding.install import (
     is_installed,
 )
 from memground.errors import ConfigurationError, InvalidInputError, ModelMissingError
+from memground.extras import missing_package
 
 DIMS = 384
 MAX_TOKENS = 256

@@ -6,8 +6,8 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ValidationError
 
 from memground.embedding.base import EmbeddingProvider, check_texts, check_vectors
-from memground.embedding.openai_protocol import excerpt, naming_failures, open_client
 from memground.errors import InvalidInputError, ProviderError
+from memground.openai_protocol import excerpt, naming_failures, open_client, report_usage
 
 # OpenAI takes 2,048 texts and 300,000 tokens a request. No token is shorter than a byte, so counting bytes is safe.
 _REQUEST_BYTES = 300_000
@@ -89,10 +89,12 @@ class OpenAIEmbedding(EmbeddingProvider):
         # Read here and not by the client, which believes whatever comes.
         content = response.http_response.content
         try:
-            items = sorted(_Answer.model_validate_json(content).data, key=lambda item: item.index)
+            answer = _Answer.model_validate_json(content)
         except ValidationError:
             found = excerpt(content.decode(errors="replace"), self._client)
             raise ProviderError(f"{self._model} did not answer with embeddings but with: {found}") from None
+        report_usage(answer.usage)
+        items = sorted(answer.data, key=lambda item: item.index)
         vectors = [item.embedding for item in items]
         checked = check_vectors(vectors, count=len(texts), dims=self._dims, model_id=self._model)
         if [item.index for item in items] != list(range(len(texts))):
@@ -107,3 +109,4 @@ class _Item(BaseModel):
 
 class _Answer(BaseModel):
     data: list[_Item]
+    usage: Any = None

@@ -6,10 +6,10 @@ from importlib import import_module
 from itertools import batched
 from typing import Any
 
-from memground.embedding._extras import missing_package
 from memground.embedding._worker import PriorityWorker
 from memground.embedding.base import EmbeddingProvider, check_texts, check_vectors
 from memground.errors import ConfigurationError
+from memground.extras import missing_package
 
 _QUERY, _SINGLE, _BATCH = 0, 1, 2
 _RUN_TEXTS = 32

@@ -8,6 +8,7 @@ and run often.
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from sqlalchemy import (
     Table,
     and_,
     bindparam,
+    case,
     cast,
     func,
     literal,
@@ -33,17 +35,15 @@ from sqlalchemy import (
     true,
     type_coerce,
 )
-from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import ARRAY, array
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import Query
+from memground.postgres.own_index import MAX_HNSW, OwnIndexes
+from memground.postgres.statistics import common_values, table_rows
 
 EXACT_ROWS = 20_000
 """Rows up to which every vector is compared, however large the table."""
-
-MAX_HNSW = 4_000
-"""Dimensions up to which pgvector builds HNSW over half precision."""
 
 _INLINE = 2_000
 """Dimensions up to which a vector fits into a row: 4 KB of the 8 KB a page has."""
@@ -107,11 +107,26 @@ class _Cast(HalfVector):
         return None
 
 
+class Scan(StrEnum):
+    """How the nearest vectors are found."""
+
+    EXACT = "exact"
+    """Every vector of the owner is compared."""
+    OWN = "own"
+    """By the owner's own index."""
+    SHARED = "shared"
+    """By the index over all rows, which skips those of others."""
+
+
 @dataclass(frozen=True)
 class VectorArm:
-    """Cosine search over a `HalfVector` column. score = 1 − cosine distance, in [−1, 1]."""
+    """Cosine search over a `HalfVector` column. score = 1 − cosine distance, in [−1, 1].
+
+    `owner` is the column that says whose a row is.
+    """
 
     column: Column[Any]
+    owner: Column[Any]
     dims: int
 
     def index(self, name: str) -> None:
@@ -119,24 +134,58 @@ class VectorArm:
         if self.dims <= MAX_HNSW:
             Index(name, self.column, postgresql_using="hnsw", postgresql_ops={self.column.name: "halfvec_cosine_ops"})
 
+    @property
+    def own_indexes(self) -> OwnIndexes:
+        """The indexes of owners who have many rows."""
+        return OwnIndexes(self.column, self.owner, self.dims)
+
     def candidates(
-        self, ids: ColumnElement[Any], where: Sequence[ColumnElement[bool]], *, limit: int, exact: bool
+        self, ids: ColumnElement[Any], where: Sequence[ColumnElement[bool]], *, limit: int, scan: Scan
     ) -> Query:
-        """(id, score) of the `limit` rows nearest to :vector. `exact` compares every row `where` admits."""
+        """(id, score) of the `limit` rows nearest to :vector, of those `where` admits."""
         asked: ColumnElement[Any] = bindparam("vector", type_=HalfVector(self.dims))
-        if exact:
-            # A subquery is cast once; by itself it would be cast for every row, because a kept plan cannot fold it.
-            # (The index, however, is only asked for what is no subquery.)
-            asked = select(asked).scalar_subquery()
-        distance = self.column.op("<=>", return_type=Float())(asked)
-        rows = select(ids.label("id"), distance.label("distance")).where(self.column.is_not(None), *where)
-        if not exact:
-            rows = rows.order_by(distance).limit(_whole(_reach(limit)))
+        # A subquery is cast once; by itself it would be cast for every row, because a kept plan cannot fold it.
+        # (An index, however, is only asked for what is no subquery.)
+        once = select(asked).scalar_subquery()
+        rows = select(ids.label("id"), self._distance(once).label("distance"))
+        rows = rows.where(self.column.is_not(None), *where)
+        if scan is Scan.OWN:
+            rows = rows.order_by(self.own_indexes.nearness(asked)).limit(_whole(_reach(limit)))
+        elif scan is Scan.SHARED:
+            rows = rows.with_only_columns(ids.label("id"), self._distance(asked).label("distance"))
+            rows = rows.order_by(self._distance(asked)).limit(_whole(_reach(limit)))
         found = rows.subquery("found")
         # Ordered by the score, not by the distance: for that the planner would take the index, also for an exact scan,
         # and believe that an approximate one yields sorted rows. It is also the one number computed per row.
         score = 1.0 - found.c.distance
         return select(found.c.id, score.label("score")).order_by(score.desc(), found.c.id).limit(_whole(limit))
+
+    def best_scan(self, owner: ColumnElement[str], limit: int) -> Query:
+        """(scan): which `Scan` finds the `limit` nearest of an owner's rows soonest, as its text.
+
+        Comparing n rows costs n. Of a table's N rows a scan of the shared index passes about reach · N / n until it has
+        collected `reach`, each many times as dear, because it jumps about. So it wins above n = √(dearer · reach · N).
+        n is what the server's statistics say: an owner who is not among the most common values has few rows. Before
+        pgvector 0.8 an approximate scan would stop early and lose rows, so it is always exact.
+        """
+        table = self.owner.table
+        assert isinstance(table, Table)
+        size, common = table_rows(table), common_values(self.owner)
+        share = select(common.c.share).where(common.c.value == owner).scalar_subquery()
+        bound = func.greatest(float(EXACT_ROWS), func.sqrt(_APPROXIMATE_TO_EXACT * _reach(limit) * size))
+        version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
+        extension = select(version).select_from(text("pg_catalog.pg_extension"))
+        vector = extension.where(literal_column("extname", String) == "vector").scalar_subquery()
+        scan = case(
+            (vector < cast([0, 8], ARRAY(Integer)), Scan.EXACT.value),
+            (self.own_indexes.there(owner), Scan.OWN.value),
+            (func.coalesce(share, 0.0) * size <= bound, Scan.EXACT.value),
+            else_=Scan.SHARED.value,
+        )
+        return select(scan.label("scan"))
+
+    def _distance(self, asked: ColumnElement[Any]) -> ColumnElement[float]:
+        return self.column.op("<=>", return_type=Float())(asked)
 
 
 def _reach(limit: int) -> int:
@@ -158,43 +207,6 @@ def approximate_settings(limit: int) -> Query:
         func.set_config("hnsw.max_scan_tuples", "1000000", True),
         func.set_config("hnsw.scan_mem_multiplier", "8", True),
     )
-
-
-def exact_is_cheaper(column: Column[Any], owner: ColumnElement[str], limit: int) -> Query:
-    """Statement: (exact), whether to find the `limit` nearest of an owner's rows by comparing them all.
-
-    Comparing n rows costs n. Of a table's N rows an approximate scan passes about reach · N / n until it has collected
-    `reach`, each many times as dear, because it jumps about. So it wins above n = √(dearer · reach · N). n is what the
-    server's statistics say: an owner who is not among the most common values of `column` has few rows. Before pgvector
-    0.8 an approximate scan would stop early and lose rows, so the answer is always true.
-    """
-    table = column.table
-    assert isinstance(table, Table)
-    name = postgresql.dialect().identifier_preparer.format_table(table)
-    catalog = func.to_regclass(literal(name, String))
-    size = select(func.greatest(literal_column("reltuples", Float), 0.0)).select_from(text("pg_catalog.pg_class"))
-    size = size.where(literal_column("oid", Integer) == catalog).scalar_subquery()
-    values = literal_column("most_common_vals::text::text[]", ARRAY(String))
-    shares = literal_column("most_common_freqs", ARRAY(Float))
-    common = func.unnest(values, shares).table_valued("value", "share", name="common").render_derived()
-    share = (
-        select(common.c.share)
-        .select_from(text("pg_catalog.pg_stats"))
-        .join(common, true())
-        .where(
-            literal_column("schemaname", String) == (table.schema or literal_column("current_schema()")),
-            literal_column("tablename", String) == table.name,
-            literal_column("attname", String) == column.name,
-            common.c.value == owner,
-        )
-        .scalar_subquery()
-    )
-    bound = func.greatest(float(EXACT_ROWS), func.sqrt(_APPROXIMATE_TO_EXACT * _reach(limit) * size))
-    version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
-    extension = select(version).select_from(text("pg_catalog.pg_extension"))
-    vector = extension.where(literal_column("extname", String) == "vector").scalar_subquery()
-    exact = or_(func.coalesce(share, 0.0) * size <= bound, vector < cast([0, 8], ARRAY(Integer)))
-    return select(exact.label("exact"))
 
 
 def is_few(table: Table, where: Sequence[ColumnElement[bool]]) -> Query:

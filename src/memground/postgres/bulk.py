@@ -1,10 +1,11 @@
 """Many rows in one statement, whose text does not depend on how many."""
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, TableValuedAlias, Text, bindparam, func, select
+from sqlalchemy import JSON, Column, ColumnElement, FromClause, Table, TableValuedAlias, Text, bindparam, func, select
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
@@ -18,14 +19,34 @@ def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ())
     Run it with `lists(…)` of the rows. Built once, because building takes longer than running. Columns that are arrays
     hold numbers.
     """
-    given = unnest([_flat(table.c[name]) for name in columns], "given")
-    chosen = select(*(_read(table.c[name], given.c[name]) for name in columns), *(func.clock_timestamp() for _ in now))
+    source, read = given(table, columns, "given")
+    chosen = select(*read, *(func.clock_timestamp() for _ in now)).select_from(source)
     return insert(table).from_select([*columns, *now], chosen)
 
 
 def lists(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
     """The values of an `insertion`."""
     return {f"given_{name}": [_written(table.c[name], row[name]) for row in rows] for name in columns}
+
+
+def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
+    """Rows handed to a statement of one's own: what to select from, and the columns as the table has them.
+
+    Its values are `driver_lists(…)` of the rows, by the same name.
+    """
+    source = unnest([_flat(table.c[column]) for column in columns], name)
+    return source, [_read(table.c[column], source.c[column]) for column in columns]
+
+
+def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name: str) -> dict[str, list[Any]]:
+    """The values of `given`, for a statement that goes to the driver as it is: JSON as its text."""
+    listed: dict[str, list[Any]] = {}
+    for column in columns:
+        values = [_written(table.c[column], row[column]) for row in rows]
+        if isinstance(table.c[column].type, JSON):
+            values = [None if value is None else json.dumps(value) for value in values]
+        listed[f"{name}_{column}"] = values
+    return listed
 
 
 def unnest(columns: Sequence[Column[Any]], name: str) -> TableValuedAlias:

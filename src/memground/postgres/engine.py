@@ -158,3 +158,11 @@ def _unavailable(url: str, error: object) -> str:
 def advisory_key(name: str) -> int:
     """The key of PostgreSQL's advisory lock on a name (64 bits of its hash)."""
     return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], signed=True)
+
+
+def locking(name: str, *, shared: bool = False) -> str:
+    """The statement that holds a name until the transaction ends, as text to be sent with others.
+
+    What stands in it is a number of our own making, no input.
+    """
+    return f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({advisory_key(name)})"

@@ -35,11 +35,12 @@ from sqlalchemy import (
     delete,
     func,
     literal,
+    literal_column,
     or_,
     select,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, Insert, insert
 
 from memground.errors import InvalidInputError
 from memground.postgres.bulk import insertion, lists
@@ -148,6 +149,14 @@ _GIVEN = ("kind", "ref", "owner", "payload", "attempts")
 @lru_cache
 def _enqueue(table: Table) -> Insert:
     new = insertion(table, _GIVEN, now=("run_after", "created_at"))
+    return new.on_conflict_do_nothing(index_elements=["kind", "ref"])
+
+
+def enqueuing(table: Table, kind: str, ref: ColumnElement[str], owner: ColumnElement[str]) -> Insert:
+    """An insert of a job for each row that `ref` and `owner` are columns of, to be part of a larger statement."""
+    payload, attempts, now = literal_column("'{}'::jsonb", JSONB), literal_column("0", Integer), func.clock_timestamp()
+    jobs = select(literal(kind), ref, owner, payload, attempts, now, now)
+    new = insert(table).from_select([*_GIVEN, "run_after", "created_at"], jobs)
     return new.on_conflict_do_nothing(index_elements=["kind", "ref"])
 
 

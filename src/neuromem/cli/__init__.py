@@ -13,7 +13,19 @@ import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
-from neuromem.cli import asking, conversations, graph, import_, kv, memories, model, operations, reembed, timetravel
+from neuromem.cli import (
+    asking,
+    chat,
+    conversations,
+    graph,
+    import_,
+    kv,
+    memories,
+    model,
+    operations,
+    reembed,
+    timetravel,
+)
 from neuromem.cli.shared import OPERATIONS, Interrupted
 
 app = typer.Typer(
@@ -22,7 +34,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, graph, kv, timetravel, operations, reembed):
+for part in (import_, asking, memories, conversations, chat, graph, kv, timetravel, operations, reembed):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 

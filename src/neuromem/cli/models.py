@@ -1,4 +1,4 @@
-"""Which embedding model `--embedding` names. Keys and addresses come from the environment."""
+"""Which models the options name. Keys and addresses come from the environment."""
 
 import os
 from typing import TYPE_CHECKING
@@ -7,7 +7,9 @@ from memground.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from memground.embedding import EmbeddingProvider
+    from neuromem.providers.llm import LLMProvider
 
+DEFAULT_LLM = "gpt-4o-mini"
 _ACCEPTED = "local, openai:MODEL, siliconflow:MODEL or sentence-transformers:MODEL"
 # What the models produce; others say it as in openai:MODEL@768.
 _DIMS = {
@@ -58,6 +60,22 @@ def open_embedding(name: str) -> "EmbeddingProvider":
             )
         case _:
             raise InvalidInputError(f"--embedding {name!r} names no model; accepted: {_ACCEPTED}")
+
+
+def open_llm(model: str, base_url: str | None) -> "LLMProvider":
+    """A language model behind OpenAI's protocol. A server of one's own needs no key; raises ConfigurationError where
+    OpenAI's is meant and there is none."""
+    from memground.errors import ConfigurationError
+    from neuromem.providers.llm import OpenAILLM
+
+    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
+    key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
+    if key is None:
+        raise ConfigurationError(
+            "a language model needs a key or an address: set OPENAI_API_KEY, or pass --base-url "
+            "(such as http://localhost:11434/v1 for Ollama)"
+        )
+    return OpenAILLM(key, model=model, base_url=base_url)
 
 
 def _key(variable: str, name: str) -> str:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from memground.postgres.queue import JobPolicy
     from neuromem import NeuroMemory
     from neuromem.facades import Reader
+    from neuromem.providers.llm import LLMProvider
 
 type Command = Callable[..., Coroutine[Any, Any, int | None]]
 
@@ -128,14 +129,18 @@ class Asked:
     as_json: bool = False
 
     @asynccontextmanager
-    async def open(self, *, background: "bool | JobPolicy" = False) -> "AsyncGenerator[NeuroMemory]":
-        """The mind asked for. `background`: whether this program makes the vectors of messages meanwhile."""
+    async def open(
+        self, *, background: "bool | JobPolicy" = False, llm: "LLMProvider | None" = None
+    ) -> "AsyncGenerator[NeuroMemory]":
+        """The mind asked for. `background`: whether this program makes the vectors of messages meanwhile, and, with
+        `llm`, extracts them."""
         from neuromem import NeuroMemory
         from neuromem.cli.models import open_embedding
 
         embedding = open_embedding(self.embedding)
         try:
-            async with NeuroMemory(self.database_url, embedding, schema=self.schema, background=background) as nm:
+            mind = NeuroMemory(self.database_url, embedding, llm, schema=self.schema, background=background)
+            async with mind as nm:
                 yield nm
         finally:
             await embedding.close()

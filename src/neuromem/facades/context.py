@@ -12,6 +12,8 @@ from memground.filters import Filter
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.providers.llm import LLMProvider
+from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
 
 type Where = Filter | Mapping[str, Any]
@@ -30,8 +32,8 @@ class Context:
     """What facades stand on.
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
-    background work.
-    `timezone`: whose clocks say what "yesterday" is, where a call does not say.
+    background work. `llm` and `storage` are None where none was given. `timezone`: by whose clocks "yesterday" is
+    meant, where a call does not say.
     """
 
     source: SessionSource
@@ -40,6 +42,8 @@ class Context:
     ranking: RankingProfile
     announce: Callable[[], None]
     as_of: datetime | None = None
+    llm: LLMProvider | None = None
+    storage: ObjectStorage | None = None
     timezone: tzinfo = UTC
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:

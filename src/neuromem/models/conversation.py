@@ -97,6 +97,6 @@ def conversation_embeddings(metadata: MetaData, dims: int, generation: int) -> t
     )
     version_indexes("conv_emb", table, "message_id")
     Index("ix_conv_emb_user", table.c.user_id)
-    vectors = VectorArm(table.c[vector], dims)
+    vectors = VectorArm(table.c[vector], table.c.user_id, dims)
     vectors.index(generation_name("idx_conv_emb_vector", generation))
     return VersionedTable(table, "message_id", content=(), carried=("user_id", vector)), vectors

@@ -42,7 +42,7 @@ def embeddings(metadata: MetaData, dims: int, generation: int) -> tuple[Versione
     Index("ix_emb_user", table.c.user_id)
     Index("ix_emb_time", table.c.user_id, table.c.event_at)
     Index("ix_emb_user_current", table.c.user_id, table.c.version, postgresql_where=table.c.known_to.is_(None))
-    vectors = VectorArm(table.c[vector], dims)
+    vectors = VectorArm(table.c[vector], table.c.user_id, dims)
     vectors.index(generation_name("idx_emb_vector", generation))
     words = KeywordArm(table.c.words)
     words.index("idx_emb_words")

@@ -31,6 +31,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from memground.fusion import RRF_K
 from memground.postgres import arms
+from memground.postgres.arms import Scan
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.versioned import history, known, known_now
@@ -116,9 +117,9 @@ def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
 
 
 @built_once
-def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
-    """Whether to compare all of the user's vectors, as far as their number tells."""
-    return arms.exact_is_cheaper(tables.embeddings.table.c.user_id, bindparam("user_id", type_=String), limit)
+def best_scan(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Which `Scan` finds the nearest of all the user's memories."""
+    return tables.memory_vectors.best_scan(bindparam("user_id", type_=String), limit)
 
 
 @built_once
@@ -128,7 +129,7 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool, timed: bool = False) -> Query:
+def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan, timed: bool = False) -> Query:
     """The fusion, in SQL: vector arm ∪ keyword arm, × recency × importance × ended × when; see `RankingProfile`.
 
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). :vector_top and :keyword_top are the
@@ -139,7 +140,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
     :time_yearly.
     """
     table = tables.embeddings.table
-    both = _both_arms(tables, shape, profile, exact=exact)
+    both = _both_arms(tables, shape, profile, scan=scan)
     found = both.join(table, table.c.id == both.c.id)
     recency, importance, ended = factors(tables, shape, profile)
     when: ColumnElement[float] = literal(1.0, Float)
@@ -176,11 +177,11 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool
     )
 
 
-def _both_arms(tables: Tables, shape: Shape, profile: RankingProfile, *, exact: bool) -> Subquery:
+def _both_arms(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan) -> Subquery:
     """(id, vector_score, vector_rank, keyword_score, keyword_rank, fused) of what either arm lists."""
     table = tables.embeddings.table
     near = tables.memory_vectors.candidates(
-        table.c.id, conditions(tables, shape), limit=profile.candidates, exact=exact
+        table.c.id, conditions(tables, shape), limit=profile.candidates, scan=scan
     ).subquery("near")
     vec = select(
         near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
@@ -264,15 +265,16 @@ def sources_of(tables: Tables, shape: Shape) -> Query:
     )
 
 
-def born_with_memory(tables: Tables) -> ColumnElement[bool]:
-    """Current links that were recorded together with a memory that is current: they last as long as it does."""
-    link, memory = tables.memory_sources.table, tables.embeddings.table
-    return and_(
-        known_now(link),
+def born_with_derived(tables: Tables) -> ColumnElement[bool]:
+    """Current links that were recorded together with a memory or edge that is current: they last as long as it does."""
+    link = tables.memory_sources.table
+    current = (
         exists().where(
-            memory.c.user_id == link.c.user_id,
-            memory.c.memory_id == link.c.derived_id,
-            known_now(memory),
-            memory.c.created_at == link.c.created_at,
-        ),
+            vt.table.c.user_id == link.c.user_id,
+            vt.key_column == link.c.derived_id,
+            known_now(vt.table),
+            vt.table.c.created_at == link.c.created_at,
+        )
+        for vt in (tables.embeddings, tables.graph_edges)
     )
+    return and_(known_now(link), or_(*current))

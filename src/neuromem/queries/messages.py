@@ -18,6 +18,7 @@ from sqlalchemy import (
     any_,
     bindparam,
     case,
+    cast,
     column,
     exists,
     func,
@@ -27,13 +28,15 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from memground.postgres import arms
-from memground.postgres.bulk import insertion, unnest
+from memground.postgres.arms import Scan
+from memground.postgres.bulk import given, insertion, unnest
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import compile_sql
+from memground.postgres.queue import enqueuing
 from memground.postgres.versioned import known, known_at, known_now
 from memground.view import View
 from neuromem.models import Tables
@@ -43,6 +46,9 @@ from neuromem.ranking.turns import WORDS_READ
 
 LEADING = 40
 """Turns of which it is read what stands around them; measured, the surroundings of those below change nothing."""
+
+EMBED_MESSAGE = "embed_message"
+"""Kind of the job that makes a message's vector."""
 
 CONTEXT_TURNS = 2
 """How many earlier turns of the session a message's vector reads beside the message."""
@@ -63,10 +69,9 @@ def keyword_arm(tables: Tables, shape: Shape, limit: int) -> Query:
 
 
 @built_once
-def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
-    """Whether to compare all vectors of the user's messages, as far as their number tells."""
-    table = tables.conversation_embeddings.table
-    return arms.exact_is_cheaper(table.c.user_id, bindparam("user_id", type_=String), limit)
+def best_scan(tables: Tables, shape: Shape, limit: int) -> Query:
+    """Which `Scan` finds the nearest of all the user's messages."""
+    return tables.message_vectors.best_scan(bindparam("user_id", type_=String), limit)
 
 
 @built_once
@@ -76,7 +81,7 @@ def is_few(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
+def pool(tables: Tables, shape: Shape, limit: int, *, scan: Scan) -> Query:
     """The turns that come into question, in no order: what both arms found, and what stands around the best of it.
 
     For :vector and what the keyword arm found (:keyword_ids, :keyword_scores). Columns: message_id, similarity (NULL
@@ -86,7 +91,7 @@ def pool(tables: Tables, shape: Shape, limit: int, *, exact: bool) -> Query:
     """
     table, vectors = tables.conversations.table, tables.conversation_embeddings.table
     near = tables.message_vectors.candidates(
-        vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, exact=exact
+        vectors.c.message_id, _vector_conditions(tables, shape), limit=limit, scan=scan
     ).subquery("near")
     ids, scores = bindparam("keyword_ids", type_=ARRAY(UUID)), bindparam("keyword_scores", type_=ARRAY(Float))
     found = (
@@ -217,6 +222,24 @@ def advance(tables: Tables) -> ReturningInsert[Any, Any]:
             "updated_at": new.excluded.updated_at,
         },
     ).returning(table.c.session_id, table.c.message_count)
+
+
+@lru_cache
+def store(tables: Tables, columns: tuple[str, ...]) -> Query:
+    """Stores messages with the jobs for their vectors, in one statement; (session_id, message_count) of their sessions.
+
+    For `driver_lists` of the sessions, by the name "given", and of the messages' `columns`, by the name "said". There
+    `seq` is how many messages of the session follow: its place is known once the session is locked.
+    """
+    table = tables.conversations.table
+    sessions = advance(tables).cte("sessions")
+    source, read = given(table, columns, "said")
+    place = (sessions.c.message_count - source.c.seq).label("seq")
+    rows = [place if column == "seq" else expression for column, expression in zip(columns, read, strict=True)]
+    chosen = select(*rows).select_from(source.join(sessions, sessions.c.session_id == source.c.session_id))
+    stored = insert(table).from_select(columns, chosen).returning(table.c.message_id, table.c.user_id).cte("stored")
+    jobs = enqueuing(tables.jobs, EMBED_MESSAGE, cast(stored.c.message_id, String), stored.c.user_id).cte("jobs")
+    return select(sessions.c.session_id, sessions.c.message_count).add_cte(jobs)
 
 
 def in_session(

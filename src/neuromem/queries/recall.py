@@ -9,11 +9,11 @@ from neuromem.queries.scope import Shape, built_once
 
 
 @built_once
-def exact_is_cheaper(tables: Tables, shape: Shape, limit: int) -> Query:
-    """One row: (memories, turns), whether to compare all of the user's vectors of either kind."""
+def best_scans(tables: Tables, shape: Shape, limit: int) -> Query:
+    """One row: (memories, turns), which `Scan` finds the nearest of all the user's of either kind."""
     return select(
-        memories.exact_is_cheaper(tables, shape, limit).scalar_subquery().label("memories"),
-        messages.exact_is_cheaper(tables, shape, limit).scalar_subquery().label("turns"),
+        memories.best_scan(tables, shape, limit).scalar_subquery().label("memories"),
+        messages.best_scan(tables, shape, limit).scalar_subquery().label("turns"),
     )
 
 

@@ -13,7 +13,7 @@ from memground.errors import ModelMismatchError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.queries import messages as queries
-from neuromem.services.conversations import EMBED_MESSAGE
+from neuromem.queries.messages import EMBED_MESSAGE
 
 type _Vectors = dict[uuid.UUID, list[float]]
 type _Failure = tuple[Exception, list[uuid.UUID]]

@@ -4,15 +4,15 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import batched
 from typing import Any
 
 from sqlalchemy import func, update
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
-from memground.postgres.bulk import insertion, lists
+from memground.postgres.bulk import driver_lists, lists
 from memground.postgres.engine import Row
-from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import new_row
 from memground.text import check_text, question_share, show
 from memground.view import KNOWN_SINCE, View
@@ -23,9 +23,6 @@ from neuromem.queries import messages as queries
 from neuromem.services import rows
 from neuromem.types import DEFAULT_ORIGIN, Message, NewMessage
 from neuromem.types import Session as SessionInfo
-
-EMBED_MESSAGE = "embed_message"
-"""Kind of the job that makes a message's vector."""
 
 _ROWS_AT_ONCE = 1_000
 
@@ -82,13 +79,7 @@ class ConversationService:
                 if draft["external_id"] is not None:
                     known[name] = draft
         if fresh:
-            last = await self._advance(user_id, fresh, stamp)
-            left = Counter(draft["session_id"] for draft in fresh)
-            for draft in fresh:
-                session_id = draft["session_id"]
-                left[session_id] -= 1
-                draft["seq"] = last[session_id] - left[session_id]
-            await self._store(fresh)
+            await self._store(user_id, fresh, stamp)
         view = View(now=stamp.at)
         stored: dict[str, list[Message]] = {session_id: [] for session_id in conversations}
         for draft in drafts:
@@ -156,7 +147,9 @@ class ConversationService:
 
         A draft of what was known once and taken back is known from then on only, or a moment before would see it twice.
         """
-        await self._advance(user_id, drafts, stamp, count=False)
+        sessions = _sessions(user_id, drafts, stamp, count=False)
+        table = self._tables.conversation_sessions
+        await self._session.execute(queries.advance(self._tables), lists(table, queries.SESSION_COLUMNS, sessions))
         found = (await self._session.execute(queries.by_external_ids(self._tables), _wanted(user_id, named))).mappings()
         known: dict[_Name, Row] = {_name(row): row for row in found}
         if missing := [name for name in named if name not in known]:
@@ -166,38 +159,42 @@ class ConversationService:
                 draft["known_from"] = max(draft["known_from"], left.get(_name(draft), draft["known_from"]))
         return known
 
-    async def _advance(
-        self, user_id: str, drafts: Sequence[dict[str, Any]], stamp: Stamp, *, count: bool = True
-    ) -> dict[str, int]:
-        """Locks sessions (made if new), counts the messages in and returns each session's last place."""
-        said: dict[str, list[datetime]] = {}
-        for draft in drafts:
-            said.setdefault(draft["session_id"], []).append(draft["event_at"])
-        new = [
-            {
-                "id": uuid.uuid4(),
-                "user_id": user_id,
-                "session_id": session_id,
-                "message_count": len(times) if count else 0,
-                "last_message_at": max(times) if count else None,
-                "created_at": stamp.at,
-                "updated_at": stamp.at,
+    async def _store(self, user_id: str, drafts: list[dict[str, Any]], stamp: Stamp) -> None:
+        """Stores messages with the jobs for their vectors, and gives each its place in its session."""
+        tables, columns = self._tables, (*drafts[0], "seq")
+        for part in batched(drafts, _ROWS_AT_ONCE):
+            left = Counter(draft["session_id"] for draft in part)
+            for draft in part:
+                left[draft["session_id"]] -= 1
+                draft["seq"] = left[draft["session_id"]]
+            sessions = _sessions(user_id, part, stamp)
+            values = {
+                **driver_lists(tables.conversation_sessions, queries.SESSION_COLUMNS, sessions, "given"),
+                **driver_lists(tables.conversations.table, columns, part, "said"),
             }
-            for session_id, times in said.items()
-        ]
-        table = self._tables.conversation_sessions
-        found = await self._session.execute(queries.advance(self._tables), lists(table, queries.SESSION_COLUMNS, new))
-        return {row.session_id: row.message_count for row in found}
+            stored = await self._session.fetch(queries.store(tables, columns), values)
+            last = {row["session_id"]: row["message_count"] for row in stored}
+            for draft in part:
+                draft["seq"] = last[draft["session_id"]] - draft["seq"]
 
-    async def _store(self, drafts: list[dict[str, Any]]) -> None:
-        queue, table = JobQueue(self._tables.jobs), self._tables.conversations.table
-        columns = tuple(drafts[0])
-        for start in range(0, len(drafts), _ROWS_AT_ONCE):
-            part = drafts[start : start + _ROWS_AT_ONCE]
-            await self._session.execute(insertion(table, columns), lists(table, columns, part))
-            await queue.enqueue(
-                self._session, [NewJob(EMBED_MESSAGE, str(row["message_id"]), row["user_id"]) for row in part]
-            )
+
+def _sessions(user_id: str, drafts: Sequence[dict[str, Any]], stamp: Stamp, *, count: bool = True) -> list[Row]:
+    """The sessions of messages as rows, in the order they come; without `count` as if none were to be added."""
+    said: dict[str, list[datetime]] = {}
+    for draft in drafts:
+        said.setdefault(draft["session_id"], []).append(draft["event_at"])
+    return [
+        {
+            "id": uuid.uuid4(),
+            "user_id": user_id,
+            "session_id": session_id,
+            "message_count": len(times) if count else 0,
+            "last_message_at": max(times) if count else None,
+            "created_at": stamp.at,
+            "updated_at": stamp.at,
+        }
+        for session_id, times in said.items()
+    ]
 
 
 def _name(row: Row) -> _Name:

@@ -24,6 +24,9 @@ from neuromem.services.graph import Thing, close_sources, hold_graph, node_value
 from neuromem.services.memories import MemoryService, checked_sources
 from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
 
+UNTOLD = "entity"
+"""The type of what nobody said the type of."""
+
 
 class GraphMemoryService:
     """What the graph remembers of what was said."""
@@ -110,6 +113,9 @@ class GraphMemoryService:
         values = {"user_id": user_id, "names": names, "keys": keys(user_id, names)}
         found = await self._session.fetch(queries.node_versions(self._tables, Shape()), values)
         nodes = _Nodes(user_id, found, known, stamp)
+        ends = [(kind, name) for t in said for kind, name in ((t.subject_type, t.subject), (t.object_type, t.object))]
+        for kind, name in ends:
+            nodes.expect(kind, name)
         statements = [
             Statement(
                 source=nodes.thing(triple.subject_type, triple.subject),
@@ -168,10 +174,17 @@ class _Nodes:
             self._own.setdefault(row["node_id"], []).append(thing)
             for alias in row["properties"].get("aliases", ()):
                 self._aliases.setdefault(alias, []).append(thing)
+        self._told: dict[str, str] = {}
         self.made: list[Row] = []
+
+    def expect(self, node_type: str, written: str) -> None:
+        """Hears of a name before it is asked for: of what kind it is may be said in another triple."""
+        if node_type != UNTOLD:
+            self._told.setdefault(normal_name(written), node_type)
 
     def thing(self, node_type: str, written: str) -> Thing:
         name = normal_name(written)
+        node_type = self._told.get(name, UNTOLD) if node_type == UNTOLD else node_type
         for things in (self._own.get(name, ()), self._aliases.get(name, ())):
             if things:
                 return next((thing for thing in things if thing[0] == node_type), things[0])

@@ -21,9 +21,9 @@ from neuromem import checks
 from neuromem.db import Session
 from neuromem.models import Tables
 from neuromem.queries import messages as queries
-from neuromem.queries.memories import born_with_memory
+from neuromem.queries.memories import born_with_derived
+from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services import rows
-from neuromem.services.conversations import EMBED_MESSAGE
 from neuromem.types import Change, Diff, Kind, Reversal
 
 
@@ -95,7 +95,7 @@ class HistoryService:
 
         def without(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
             if vt is self._tables.memory_sources:
-                where = and_(where, ~born_with_memory(self._tables))
+                where = and_(where, ~born_with_derived(self._tables))
             return versioned.state_without(vt, where, origin=origin, recorded_since=since)
 
         await self._session.hold(user_id, alone=True)

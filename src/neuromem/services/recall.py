@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
-from memground.postgres.arms import read_words
+from memground.postgres.arms import Scan, read_words
 from memground.postgres.prepared import Record
 from memground.text import fold
 from memground.view import View
@@ -87,13 +87,13 @@ class RecallService:
         scope = question.scope()
         # What needs no vector is read while the query is being embedded.
         async with self._search.query_vector(question.query, query_embedding) as embedding:
-            exact_memories, exact_turns = await self._exact(question)
+            scan_memories, scan_turns = await self._scans(question)
             profile = await self._fetch_user_profile(question)
             words = await self._search_words(question, scope)
             vector = await embedding
-        pool = await self._pool(question, vector, words.turns, exact=exact_turns)
+        pool = await self._pool(question, vector, words.turns, scan=scan_turns)
         remembered = await self._fetch_vector_memories(
-            question, vector, words.memories, exact=exact_memories, tops=(pool.vector_top, pool.keyword_top)
+            question, vector, words.memories, scan=scan_memories, tops=(pool.vector_top, pool.keyword_top)
         )
         said, best_said = await self._search_conversations(question, pool, remembered)
         merged = _merge(remembered.hits, said)
@@ -118,27 +118,29 @@ class RecallService:
         vector: Sequence[float],
         keyword: Sequence[tuple[uuid.UUID, float]],
         *,
-        exact: bool,
+        scan: Scan,
         tops: tuple[float, float],
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=question.limit, exact=exact, tops=tops, times=question.times
+            question.scope(), vector, keyword, limit=question.limit, scan=scan, tops=tops, times=question.times
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
         return await KVService(self._session).values(PROFILE_NAMESPACE, question.user_id, question.view)
 
-    async def _exact(self, question: RecallQuestion) -> tuple[bool, bool]:
-        """Whether all vectors are compared, of memories and of turns."""
-        scope, hint = question.scope(), ("exact", question.user_id, self._ranking.candidates)
-        if (cheaper := self._session.hints.get(hint)) is None:
-            statement = recall.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
+    async def _scans(self, question: RecallQuestion) -> tuple[Scan, Scan]:
+        """How the nearest are found, of memories and of turns."""
+        scope, hint = question.scope(), ("scan", question.user_id, self._ranking.candidates)
+        if (best := self._session.hints.get(hint)) is None:
+            statement = recall.best_scans(self._tables, Shape(), self._ranking.candidates)
             row = (await self._session.fetch(statement, scope.values()))[0]
-            cheaper = row["memories"], row["turns"]
-            self._session.hints.note(hint, cheaper)
-        exact_memories = cheaper[0] or await self._search.few_pass(scope, memories.is_few)
-        exact_turns = cheaper[1] or await self._search.few_pass(question.conversations(), queries.is_few)
-        return exact_memories, exact_turns
+            best = Scan(row["memories"]), Scan(row["turns"])
+            self._session.hints.note(hint, best)
+        narrowed = self._search.narrowed_scan
+        return (
+            await narrowed(scope, best[0], memories.is_few),
+            await narrowed(question.conversations(), best[1], queries.is_few),
+        )
 
     async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
         """What shares a word with the query, best first."""
@@ -155,13 +157,13 @@ class RecallService:
         )
 
     async def _pool(
-        self, question: RecallQuestion, vector: Sequence[float], words: Mapping[uuid.UUID, float], *, exact: bool
+        self, question: RecallQuestion, vector: Sequence[float], words: Mapping[uuid.UUID, float], *, scan: Scan
     ) -> "_Pool":
         """The turns that come into question."""
         if not question.include_conversations:
             return _Pool([], {})
         scope = question.conversations()
-        statement = queries.pool(self._tables, scope.shape, self._ranking.candidates, exact=exact)
+        statement = queries.pool(self._tables, scope.shape, self._ranking.candidates, scan=scan)
         values = scope.values(vector=vector, keyword_ids=list(words), keyword_scores=list(words.values()))
         return _Pool(await self._session.fetch(statement, values), words)
 

@@ -14,7 +14,7 @@ from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import InvalidInputError, MemoryStoreError, ProviderError
 from memground.postgres import versioned
-from memground.postgres.arms import approximate_settings
+from memground.postgres.arms import Scan, approximate_settings
 from memground.postgres.engine import Query, Row
 from memground.text import check_text, show
 from memground.view import View
@@ -172,8 +172,8 @@ class SearchService:
         times = time_ranges(query, scope.view.now, timezone)
         async with self.query_vector(query, query_embedding) as embedding:
             keyword = await self.keyword_arm(scope, query)
-            exact = await self.exact(scope)
-            found = await self.scored_search(scope, await embedding, keyword, limit=limit, exact=exact, times=times)
+            scan = await self.scan(scope)
+            found = await self.scored_search(scope, await embedding, keyword, limit=limit, scan=scan, times=times)
         hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
         return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
 
@@ -185,23 +185,25 @@ class SearchService:
         found = await self._session.fetch(statement, scope.values(words=words))
         return [(row["id"], row["score"]) for row in found]
 
-    async def exact(self, scope: Scope) -> bool:
-        """Whether all vectors in the scope are compared."""
-        statement = queries.exact_is_cheaper(self._tables, Shape(), self._ranking.candidates)
-        cheaper = (await self._session.fetch(statement, scope.values()))[0]["exact"]
-        return cheaper or await self.few_pass(scope, queries.is_few)
+    async def scan(self, scope: Scope) -> Scan:
+        """How the nearest of the memories in the scope are found."""
+        statement = queries.best_scan(self._tables, Shape(), self._ranking.candidates)
+        best = (await self._session.fetch(statement, scope.values()))[0]["scan"]
+        return await self.narrowed_scan(scope, Scan(best), queries.is_few)
 
-    async def few_pass(self, scope: Scope, is_few: Callable[[Tables, Shape], Query]) -> bool:
-        """Whether so few of many rows pass the scope's filter that all of these are compared.
+    async def narrowed_scan(self, scope: Scope, best: Scan, is_few: Callable[[Tables, Shape], Query]) -> Scan:
+        """The scan for what passes the scope's filter: where so little does that all of it is compared, an exact one.
 
-        If not, HNSW is told to look further than it would.
+        An index is told to look further than it would.
         """
+        if best is Scan.EXACT:
+            return best
         shape = scope.shape
         filtered = shape.typed or shape.valid or shape.where is not None
         if filtered and await self._session.scalar(is_few(self._tables, shape), scope.values()):
-            return True
+            return Scan.EXACT
         await self._session.execute(approximate_settings(self._ranking.candidates))
-        return False
+        return best
 
     async def scored_search(
         self,
@@ -210,7 +212,7 @@ class SearchService:
         keyword: Sequence[tuple[uuid.UUID, float]],
         *,
         limit: int,
-        exact: bool = True,
+        scan: Scan = Scan.EXACT,
         tops: tuple[float, float] = (0.0, 0.0),
         times: Sequence[TimeRange] = (),
     ) -> ScoredMemories:
@@ -230,7 +232,7 @@ class SearchService:
             time_to=[named.seconds[1] for named in times],
             time_yearly=[named.yearly for named in times],
         )
-        statement = queries.scored(self._tables, scope.shape, self._ranking, exact=exact, timed=bool(times))
+        statement = queries.scored(self._tables, scope.shape, self._ranking, scan=scan, timed=bool(times))
         found = await self._session.fetch(statement, values)
         hits = [
             Hit(

@@ -2,10 +2,11 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from memground.embedding._extras import missing_package
 from memground.errors import InvalidInputError, ProviderError, UnavailableError
+from memground.extras import missing_package
+from memground.usage import report_tokens
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -53,6 +54,13 @@ def naming_failures(model: str, client: "AsyncOpenAI") -> Generator[None]:
         raise (UnavailableError(text) if may_pass else ProviderError(text)) from None
     except APIError as error:
         raise ProviderError(f"{server} failed: {excerpt(error.message, client)}") from None
+
+
+def report_usage(usage: Any) -> None:
+    """Report what an answer's `usage` says was read and written, where it says so."""
+    if isinstance(usage, dict):
+        counts = cast("dict[str, Any]", usage)
+        report_tokens(input=counts.get("prompt_tokens"), output=counts.get("completion_tokens"))
 
 
 def excerpt(text: str, client: "AsyncOpenAI") -> str:

@@ -1,0 +1,52 @@
+"""A model's answer, read as JSON whatever it is wrapped in."""
+
+import json
+import re
+from typing import Any, cast
+
+import json_repair
+
+from memground.errors import ProviderError
+
+MAX_ANSWER = 1_000_000
+MAX_REPAIR = 100_000
+"""Characters of an answer that is JSON, and of one that must be repaired, which takes time."""
+
+_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_EXCERPT = 120
+
+
+def read_json(answer: object, model: str = "the model") -> dict[str, Any] | list[Any]:
+    """The JSON object or list in an answer: bare, in a code fence or amid prose, and repaired where it is broken.
+
+    Raises ProviderError saying what came instead.
+    """
+    if not isinstance(answer, str):
+        raise ProviderError(f"{model} answered with {type(answer).__name__} instead of a text")
+    if len(answer) > MAX_ANSWER:
+        raise ProviderError(f"{model} answered with {len(answer):,} characters; at most {MAX_ANSWER:,} are read")
+    text = _THOUGHT.sub("", answer).strip()
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = _repaired(text, model)
+    if not isinstance(found, dict | list):
+        raise ProviderError(f"{model} answered without JSON: {_excerpt(answer)}")
+    return cast("dict[str, Any] | list[Any]", found)
+
+
+def _repaired(text: str, model: str) -> object:
+    if not re.search(r"[\[{]", text):
+        return None
+    if len(text) > MAX_REPAIR:
+        raise ProviderError(
+            f"{model} answered with {len(text):,} characters of broken JSON; at most {MAX_REPAIR:,} are repaired"
+        )
+    try:
+        return json_repair.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ProviderError(f"{model} answered with JSON that cannot be repaired ({error}): {_excerpt(text)}") from None
+
+
+def _excerpt(text: str) -> str:
+    return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")

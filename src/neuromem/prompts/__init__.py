@@ -1,0 +1,1 @@
+"""The instructions given to language models, as text files: NAME.LANGUAGE.txt."""
