@@ -22,7 +22,6 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
-    from neuromem.extraction.results import ExtractionFailure, ExtractionResult, ExtractionStatus
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
         Emotion,
         Episode,
         Explanation,
+        ExtractionFailure,
+        ExtractionResult,
+        ExtractionStatus,
         Fact,
         GraphEdge,
         GraphFact,
@@ -149,7 +151,6 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
-    "neuromem.extraction.results": ("ExtractionFailure", "ExtractionResult", "ExtractionStatus"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),
@@ -160,6 +161,9 @@ _HOMES = {
         "Emotion",
         "Episode",
         "Explanation",
+        "ExtractionFailure",
+        "ExtractionResult",
+        "ExtractionStatus",
         "Fact",
         "GraphEdge",
         "GraphFact",

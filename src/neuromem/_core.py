@@ -14,7 +14,6 @@ from memground.postgres.queue import JobPolicy, JobQueue
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
-from neuromem.extraction.results import ExtractionStatus
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
@@ -26,7 +25,7 @@ from neuromem.services.extracting import MessageExtractor
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
-from neuromem.types import BackgroundStatus, Reembedded
+from neuromem.types import BackgroundStatus, ExtractionStatus, Reembedded
 
 
 class NeuroMemory(Writer):

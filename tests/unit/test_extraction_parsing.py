@@ -14,9 +14,10 @@ from memground.errors import ProviderError
 from memground.text import check_json, check_text
 from neuromem import Emotion, Episode, Fact, HygieneRules, Triple
 from neuromem.extraction.asking import Asked, Turn
-from neuromem.extraction.items import Dropped, Extraction, ProfileUpdate
+from neuromem.extraction.items import Extraction, ProfileUpdate
 from neuromem.extraction.parsing import parse_extraction
 from neuromem.extraction.schema import EXTRACTION_SCHEMA
+from neuromem.types import Dropped
 
 NOON = datetime(2024, 5, 17, 12, tzinfo=UTC)
 PORTO = ZoneInfo("Europe/Lisbon")

@@ -8,9 +8,10 @@ import pytest
 
 from neuromem import Fact, Triple
 from neuromem.extraction.asking import Asked, Turn
-from neuromem.extraction.items import Dropped, Extracted, Extraction, ProfileUpdate
+from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
 from neuromem.extraction.parsing import parse_extraction
 from neuromem.extraction.privacy import inferred_in_label, inferred_in_text, without_inferences
+from neuromem.types import Dropped
 
 NOON = datetime(2024, 5, 17, 12, tzinfo=UTC)
 

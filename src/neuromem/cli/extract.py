@@ -9,7 +9,7 @@ from neuromem.cli.shared import MEMORY, Asked, command
 from neuromem.cli.times import local
 
 if TYPE_CHECKING:
-    from neuromem.extraction.results import ExtractionStatus
+    from neuromem.types import ExtractionStatus
 
 _PATIENCE = 3_600.0
 

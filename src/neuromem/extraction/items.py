@@ -1,12 +1,9 @@
 """What one extraction found, item by item, each with the messages it came from."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from neuromem.types import Episode, Fact, Triple, Value
-
-type ItemKind = Literal["fact", "episode", "triple", "profile"]
-type Reason = Literal["unusable", "unsure", "personality", "values", "too many"]
+from neuromem.types import Dropped, Episode, Fact, Triple, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +20,6 @@ class Extracted[T](Value):
 
     item: T
     sources: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped(Value):
-    """How many items of a kind were not kept, and why. What they said is not repeated."""
-
-    kind: ItemKind
-    reason: Reason
-    count: int
 
 
 @dataclass(frozen=True, slots=True)

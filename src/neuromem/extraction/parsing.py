@@ -7,11 +7,11 @@ from typing import Any, cast
 from memground.errors import ProviderError
 from neuromem.extraction import fields
 from neuromem.extraction.asking import Asked, users_words
-from neuromem.extraction.items import Dropped, Extracted, Extraction, ItemKind, ProfileUpdate
+from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
 from neuromem.extraction.policy import HygieneRules
 from neuromem.extraction.privacy import without_inferences
 from neuromem.extraction.reading import read_json
-from neuromem.types import Episode, Fact, Triple
+from neuromem.types import Dropped, Episode, Fact, ItemKind, Triple
 
 type _Object = Mapping[str, Any]
 

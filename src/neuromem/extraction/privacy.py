@@ -12,8 +12,8 @@ from dataclasses import replace
 from typing import Literal, cast
 
 from memground.text import fold
-from neuromem.extraction.items import Dropped, Extracted, Extraction, ItemKind, ProfileUpdate
-from neuromem.types import Episode, Fact, Triple
+from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
+from neuromem.types import Dropped, Episode, Fact, ItemKind, Triple
 
 type Inferred = Literal["personality", "values"]
 

@@ -8,7 +8,6 @@ from uuid import UUID
 
 from memground.filters import parse
 from neuromem import checks
-from neuromem.extraction.results import ExtractionResult
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
 from neuromem.facades.graph import GraphFacade, GraphReader
@@ -27,6 +26,7 @@ from neuromem.types import (
     DEFAULT_ORIGIN,
     Diff,
     Episode,
+    ExtractionResult,
     Fact,
     Hit,
     Memory,

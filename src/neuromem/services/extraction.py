@@ -15,11 +15,10 @@ from memground.postgres.versioned import lock_name, new_row
 from memground.view import View
 from neuromem.db import Session
 from neuromem.extraction.asking import Asked, Turn, extraction_messages
-from neuromem.extraction.items import Dropped, Extracted, Extraction
+from neuromem.extraction.items import Extracted, Extraction
 from neuromem.extraction.parsing import parse_extraction
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
 from neuromem.extraction.privacy import without_inferences
-from neuromem.extraction.results import NOTHING_STORED, ExtractionResult
 from neuromem.extraction.schema import EXTRACTION_SCHEMA
 from neuromem.providers.llm import LLMProvider
 from neuromem.queries import extraction as queries
@@ -33,8 +32,11 @@ from neuromem.services.memories import MemoryService
 from neuromem.services.search import SearchService, memory_row
 from neuromem.types import (
     DEFAULT_IMPORTANCE,
+    NOTHING_STORED,
     PROFILE_NAMESPACE,
+    Dropped,
     Episode,
+    ExtractionResult,
     Fact,
     MemoryType,
     NewMemory,

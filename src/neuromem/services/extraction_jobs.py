@@ -8,9 +8,9 @@ from memground.postgres.queue import Job, JobQueue, Lease, NewJob
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.extraction.policy import ExtractionPolicy
-from neuromem.extraction.results import ExtractionFailure, ExtractionStatus
 from neuromem.queries import extraction as queries
 from neuromem.queries.extraction import ALL, EXTRACT, MESSAGES, SESSION
+from neuromem.types import ExtractionFailure, ExtractionStatus
 
 
 class ExtractionJobs:

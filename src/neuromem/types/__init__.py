@@ -1,0 +1,72 @@
+"""What neuromem takes and gives: frozen values, each with `.to_dict()` for JSON."""
+
+from neuromem.types.answers import Explanation, Hit, MergedHit, MessageHit, RecallResult
+from neuromem.types.conversations import DEFAULT_SESSION, Message, NewMessage, Session
+from neuromem.types.counts import BackgroundStatus, Period, Reembedded, Stats
+from neuromem.types.extraction import (
+    NOTHING_STORED,
+    Dropped,
+    Emotion,
+    Episode,
+    ExtractionFailure,
+    ExtractionResult,
+    ExtractionStatus,
+    Fact,
+    ItemKind,
+    Reason,
+    Triple,
+)
+from neuromem.types.graph import GraphEdge, GraphFact, GraphNeighbor, GraphNode, GraphPath, StoredTriples
+from neuromem.types.history import Change, Diff, Kind, Reversal
+from neuromem.types.kv import PROFILE_NAMESPACE, KeyValue
+from neuromem.types.memories import DEFAULT_IMPORTANCE, Memory, MemoryType, NewMemory
+from neuromem.types.values import DEFAULT_ORIGIN, MemoryRef, Metadata, Page, Source, Value
+
+__all__ = [
+    "DEFAULT_IMPORTANCE",
+    "DEFAULT_ORIGIN",
+    "DEFAULT_SESSION",
+    "NOTHING_STORED",
+    "PROFILE_NAMESPACE",
+    "BackgroundStatus",
+    "Change",
+    "Diff",
+    "Dropped",
+    "Emotion",
+    "Episode",
+    "Explanation",
+    "ExtractionFailure",
+    "ExtractionResult",
+    "ExtractionStatus",
+    "Fact",
+    "GraphEdge",
+    "GraphFact",
+    "GraphNeighbor",
+    "GraphNode",
+    "GraphPath",
+    "Hit",
+    "ItemKind",
+    "KeyValue",
+    "Kind",
+    "Memory",
+    "MemoryRef",
+    "MemoryType",
+    "MergedHit",
+    "Message",
+    "MessageHit",
+    "Metadata",
+    "NewMemory",
+    "NewMessage",
+    "Page",
+    "Period",
+    "Reason",
+    "RecallResult",
+    "Reembedded",
+    "Reversal",
+    "Session",
+    "Source",
+    "Stats",
+    "StoredTriples",
+    "Triple",
+    "Value",
+]
