@@ -45,6 +45,7 @@ class NeuroMemory(Writer):
     are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
     call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `auto_extract`: whether what is ingested is extracted; `extraction`: when, `hygiene`: how that is kept tidy.
+    `graph_enabled`: whether extraction stores relations and `recall` reads them (`nm.graph` works either way).
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
     whose clocks questions name times ("yesterday"), unless a call says otherwise.
@@ -61,6 +62,7 @@ class NeuroMemory(Writer):
         *,
         schema: str = DEFAULT_SCHEMA,
         auto_extract: bool = True,
+        graph_enabled: bool = True,
         ranking: RankingProfile | None = None,
         extraction: ExtractionPolicy | None = None,
         hygiene: HygieneRules | None = None,
@@ -78,6 +80,7 @@ class NeuroMemory(Writer):
         checks.function(on_embedding_call, "on_embedding_call")
         checks.instance(ranking, "ranking", RankingProfile | None, "a RankingProfile")
         checks.instance(auto_extract, "auto_extract", bool, "True or False")
+        checks.instance(graph_enabled, "graph_enabled", bool, "True or False")
         checks.instance(extraction, "extraction", ExtractionPolicy | None, "an ExtractionPolicy")
         checks.instance(hygiene, "hygiene", HygieneRules | None, "HygieneRules")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
@@ -109,6 +112,7 @@ class NeuroMemory(Writer):
                 storage=storage,
                 extraction=self._extraction if auto_extract and llm is not None else None,
                 hygiene=hygiene or HygieneRules(),
+                graph_enabled=graph_enabled,
                 timezone=checks.timezone(timezone),
             )
         )
@@ -191,6 +195,7 @@ class NeuroMemory(Writer):
             jobs=self._policy,
             policy=self._extraction,
             rules=context.hygiene,
+            graph_enabled=context.graph_enabled,
             timezone=context.timezone,
         )
 

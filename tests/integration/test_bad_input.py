@@ -594,6 +594,8 @@ MADE_OF: dict[str, Sequence[Any]] = {
     "background": ["yes", 5, None],
     "ranking": ["best", 5],
     "clock": ["noon", 5],
+    "auto_extract": [None, 1, "yes"],
+    "graph_enabled": [None, 1, "yes"],
     "timezone": [None, 5, "", "a\x00", "Mars/Olympus", "Europe", "../x"],
     "embedding": ["minilm", "", 5, HashEmbedding],
     "dims": [claiming(dims=value) for value in (0, -1, 16_001, True, "8", 8.0, None)],

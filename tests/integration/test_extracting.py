@@ -99,6 +99,16 @@ async def test_the_call_budget_of_one_message(open_mind: OpenMind, models: OpenA
     assert len(await contents(mind)) == 3
 
 
+async def test_without_the_graph_no_relation_is_stored(extracting: Extracting) -> None:
+    mind = await extracting(graph_enabled=False)
+    await say(mind, "fact: likes tea. city = Porto. anna -lives_in-> Porto")
+    await mind.wait_idle(timeout=20)
+    assert (await contents(mind), await told(mind)) == (["likes tea"], (1, 0, 0))
+    assert await mind.kv.get("profile", "anna", "city") == "Porto"
+    known = await mind.stats("anna")
+    assert (known.graph_nodes, known.graph_edges) == (0, 0)
+
+
 async def test_without_auto_extract_no_call_is_made(extracting: Extracting, models: OpenAIServer) -> None:
     mind = await extracting(auto_extract=False)
     await say(mind, "fact: likes tea")

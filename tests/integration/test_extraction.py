@@ -323,3 +323,14 @@ async def test_inside_a_transaction_it_lands_with_the_rest_or_not_at_all(life: L
     with pytest.raises(RuntimeError):
         await both()
     assert await life.known() == []
+
+
+async def test_without_the_graph_relations_are_dropped_and_counted(open_mind: OpenMind) -> None:
+    mind = await open_mind(embedding=HashEmbedding(64), background=False, graph_enabled=False)
+    home = Triple("Anna", "lives_in", "Porto")
+    result = await mind.apply_extraction("anna", facts=[Fact("Anna lives in Porto")], triples=[home])
+    assert (len(result.added), result.triples.stored) == (1, ())
+    assert [(item.kind, item.reason, item.count) for item in result.dropped] == [("triple", "no graph", 1)]
+    assert (await mind.stats("anna")).graph_edges == 0
+    await mind.graph.add_triples("anna", [home])
+    assert [fact.content for fact in await mind.graph.find_entity_facts("anna", "Anna")] == ["Anna lives in Porto"]

@@ -215,6 +215,7 @@ def test_recall_answers_in_the_seed_s_parts() -> None:
 def test_extraction_is_on_where_there_is_a_model() -> None:
     parameters = inspect.signature(NeuroMemory).parameters
     assert parameters["auto_extract"].default is True
+    assert parameters["graph_enabled"].default is True
     assert {"facts", "episodes", "triples", "profile_updates"} <= set(Extraction.__dataclass_fields__)
 
 

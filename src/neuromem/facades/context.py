@@ -34,8 +34,8 @@ class Context:
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
     background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
-    (None: never by itself), `hygiene`: how that is kept tidy. `timezone`: whose clocks say what "yesterday" is, where a
-    call does not say.
+    (None: never by itself), `hygiene`: how that is kept tidy. `graph_enabled`: whether extraction stores relations and
+    recall reads them. `timezone`: whose clocks say what "yesterday" is, where a call does not say.
     """
 
     source: SessionSource
@@ -48,6 +48,7 @@ class Context:
     storage: ObjectStorage | None = None
     extraction: ExtractionPolicy | None = None
     hygiene: HygieneRules = field(default_factory=HygieneRules)
+    graph_enabled: bool = True
     timezone: tzinfo = UTC
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:

@@ -324,7 +324,12 @@ class Writer(Reader):
         ids = tuple(source.id for source in named)
         given = extraction_of(facts, episodes, triples, profile_updates, ids)
         async with self._context.source.session() as session:
-            service = MemoryExtractionService(session, self._context.embedding, rules=self._context.hygiene)
+            service = MemoryExtractionService(
+                session,
+                self._context.embedding,
+                rules=self._context.hygiene,
+                graph_enabled=self._context.graph_enabled,
+            )
             return await service.apply(user_id, given, sources=named, origin=origin)
 
     async def update_memory(

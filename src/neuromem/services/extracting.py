@@ -36,6 +36,7 @@ class MessageExtractor:
         jobs: JobPolicy,
         policy: ExtractionPolicy,
         rules: HygieneRules,
+        graph_enabled: bool = True,
         timezone: tzinfo = UTC,
     ) -> None:
         self._database = database
@@ -45,6 +46,7 @@ class MessageExtractor:
         self._queue = JobQueue(database.tables.jobs, jobs)
         self._policy = policy
         self._rules = rules
+        self._graph_enabled = graph_enabled
         self._timezone = timezone
 
     async def work(self, lease: Lease) -> None:
@@ -122,4 +124,11 @@ class MessageExtractor:
         return max(1, self._policy.messages >> max(0, job.attempts - 2))
 
     def _service(self, session: Session) -> MemoryExtractionService:
-        return MemoryExtractionService(session, self._embedding, self._llm, rules=self._rules, timezone=self._timezone)
+        return MemoryExtractionService(
+            session,
+            self._embedding,
+            self._llm,
+            rules=self._rules,
+            graph_enabled=self._graph_enabled,
+            timezone=self._timezone,
+        )

@@ -51,7 +51,8 @@ type Vectors = list[list[float]]
 class MemoryExtractionService:
     """From what was found in conversations to what is remembered.
 
-    Models are asked before the first statement, so no transaction waits for them.
+    Models are asked before the first statement, so no transaction waits for them. Without `graph_enabled` relations are
+    dropped.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class MemoryExtractionService:
         llm: LLMProvider | None = None,
         *,
         rules: HygieneRules | None = None,
+        graph_enabled: bool = True,
         timezone: tzinfo = UTC,
     ) -> None:
         self._session = session
@@ -68,6 +70,7 @@ class MemoryExtractionService:
         self._embedding = embedding
         self._llm = llm
         self._rules = rules or HygieneRules()
+        self._graph_enabled = graph_enabled
         self._timezone = timezone
 
     async def read(
@@ -114,10 +117,14 @@ class MemoryExtractionService:
     def sound(self, extraction: Extraction) -> Extraction:
         """The extraction without what the rules drop, which is counted in `dropped`."""
         dropped: list[Dropped] = list(extraction.dropped)
+        triples = extraction.triples
+        if triples and not self._graph_enabled:
+            dropped.append(Dropped("triple", "no graph", len(triples)))
+            triples = ()
         return Extraction(
             facts=self._kept("fact", extraction.facts, dropped),
             episodes=self._kept("episode", extraction.episodes, dropped),
-            triples=self._kept("triple", extraction.triples, dropped),
+            triples=self._kept("triple", triples, dropped),
             profile_updates=extraction.profile_updates,
             dropped=tuple(dropped),
         )

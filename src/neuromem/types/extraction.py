@@ -8,7 +8,7 @@ from neuromem.types.graph import StoredTriples
 from neuromem.types.values import Value
 
 type ItemKind = Literal["fact", "episode", "triple", "profile"]
-type Reason = Literal["unusable", "unsure", "personality", "values", "too many"]
+type Reason = Literal["unusable", "unsure", "personality", "values", "too many", "no graph"]
 NOTHING_STORED = StoredTriples((), (), (), ())
 
 
