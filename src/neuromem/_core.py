@@ -44,7 +44,8 @@ class NeuroMemory(Writer):
     hits are scored. `llm`: the language model that extracts memories (None: messages are stored and searched as they
     are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
     call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
-    `auto_extract`: whether what is ingested is extracted; `extraction`: when, `hygiene`: how that is kept tidy.
+    `auto_extract`: whether what is ingested is extracted; `extraction`: when (given without `llm`, a program that has
+    one does it, such as `neuromem worker`); `hygiene`: how that is kept tidy.
     `graph_enabled`: whether extraction stores relations and `recall` reads them (`nm.graph` works either way).
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
@@ -110,7 +111,7 @@ class NeuroMemory(Writer):
                 announce=self._announce,
                 llm=None if llm is None else WatchedLLM(llm, on_llm_call),
                 storage=storage,
-                extraction=self._extraction if auto_extract and llm is not None else None,
+                extraction=self._extraction if auto_extract and (llm or extraction) is not None else None,
                 hygiene=hygiene or HygieneRules(),
                 graph_enabled=graph_enabled,
                 timezone=checks.timezone(timezone),

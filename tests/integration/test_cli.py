@@ -15,6 +15,8 @@ import pytest
 import neuromem
 from memground.embedding.install import MODEL_NAME
 from support.embedded import short_tmp_dir
+from support.openai_server import OpenAIServer
+from support.scripted_model import answer
 
 NEUROMEM = Path(sys.executable).with_name("neuromem")
 
@@ -82,10 +84,13 @@ def test_wrong_input_is_one_line_and_a_code(arguments: list[str], code: int, say
 
 
 @asynccontextmanager
-async def working(database_url: str, schema: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    environment = {**os.environ, "NEUROMEM_DATABASE_URL": database_url}
+async def working(
+    database_url: str, schema: str, *options: str, **more: str
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    environment = {**os.environ, "NEUROMEM_DATABASE_URL": database_url, **more}
+    arguments = ("worker", "--schema", schema, *options)
     process = await asyncio.create_subprocess_exec(
-        NEUROMEM, "worker", "--schema", schema, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        NEUROMEM, *arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     try:
         yield process
@@ -116,3 +121,36 @@ async def test_a_worker_does_what_programs_leave_to_it_and_stops_when_told(
         found = await nm.recall("anna", "insects", explain=True)
         assert found.merged[0].explanation is not None
         assert found.merged[0].explanation.vector_rank == 1
+
+
+async def test_a_worker_extracts_what_programs_without_a_model_leave_to_it(database_url: str, schema: str) -> None:
+    """The program that is talked to knows no key; it says when, the worker has the language model."""
+    policy = neuromem.ExtractionPolicy.per_message()
+    with OpenAIServer(chat=answer) as models:
+        options = ("--llm-model", "m", "--llm-base-url", models.base_url)
+        async with neuromem.NeuroMemory(database_url, schema=schema, background=False, extraction=policy) as nm:
+            await nm.ingest("anna", "user", "fact: Anna keeps bees. Anna -lives_in-> Porto")
+            async with working(database_url, schema, *options, OPENAI_API_KEY=models.key) as process:
+                assert process.stdout is not None
+                first = await asyncio.wait_for(process.stdout.readline(), 30)
+                assert b" with m; jobs waiting: 2, failed: 0" in first
+                async with asyncio.timeout(30):
+                    while (await nm.extraction_status("anna")).pending:
+                        await asyncio.sleep(0.05)
+                process.send_signal(signal.SIGTERM)
+                rest, log = await asyncio.wait_for(process.communicate(), 30)
+            assert (process.returncode, rest) == (0, b"stopped\n")
+            assert b"extracted 1 turns" in log
+            assert [memory.content for memory in (await nm.list_memories("anna")).items] == ["Anna keeps bees"]
+            assert [fact.content for fact in await nm.graph.find_entity_facts("anna", "Anna")] == [
+                "Anna lives in Porto"
+            ]
+        assert [call.body["model"] for call in models.calls] == ["m"]
+
+
+def test_a_worker_s_model_needs_a_key_or_an_address(database_url: str) -> None:
+    none = {"NEUROMEM_DATABASE_URL": database_url, "OPENAI_API_KEY": "", "OPENAI_BASE_URL": ""}
+    done = run("worker", "--llm-model", "m", environment=none)
+    assert done.returncode == 1
+    assert "OPENAI_API_KEY" in done.stderr
+    assert "--llm-base-url" in done.stderr

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
+from neuromem import ExtractionPolicy, NeuroMemory
+from neuromem.queries.extraction import EXTRACT
 from support.command import Outcome, command
 from support.embedded import short_tmp_dir
 from support.openai_server import OpenAIServer
@@ -275,6 +278,7 @@ def test_the_doctor_finds_all_well(run: Run, schema: str) -> None:
     found = checks_of(run("doctor", "--schema", schema, "--json"))
     assert set(found.values()) == {"ok"}
     assert {"model", "PostgreSQL", "round trip", "pgvector", "schema", "vectors", "background"} <= set(found)
+    assert {"language model", "extraction", "graph"} <= set(found)
     shown = run("doctor", "--schema", schema).out
     assert "0 failed, 0 warnings" in shown
     assert "warn  schema" in run("doctor", "--schema", f"{schema}_absent").out
@@ -295,6 +299,33 @@ def test_the_doctor_finds_what_is_wrong(run: Run, schema: str) -> None:
         bare = run("doctor", "--json", code=1, NEUROMEM_DATABASE_URL="", HOME=str(home))
         assert {"model": "fail", "data folder": "warn"}.items() <= checks_of(bare).items()
         assert list(home.iterdir()) == []  # it changes nothing
+
+
+async def test_the_doctor_sees_extraction_and_the_graph(run: Run, schema: str, database_url: str) -> None:
+    def doctor(**environment: str) -> Awaitable[str]:
+        return asyncio.to_thread(lambda: run("doctor", **environment).out)  # it has a loop of its own
+
+    off = {"OPENAI_API_KEY": "", "OPENAI_BASE_URL": "", "NEUROMEM_SCHEMA": schema}
+    await asyncio.to_thread(lambda: run("graph", "relate", "Anna", "lives in", "Porto", **off))
+    shown = await doctor(**off)
+    assert "none: messages are stored and searched as they are" in shown
+    assert "2 things, 1 relation" in shown
+    assert "0 conversations waiting" in shown
+    async with NeuroMemory(database_url, schema=schema, background=False, extraction=ExtractionPolicy()) as nm:
+        await nm.ingest("anna", "user", "I moved.")
+        async with nm._db.session() as session:  # as if it had waited since yesterday, and another had failed
+            jobs = session.tables.jobs
+            mine = update(jobs).where(jobs.c.kind == EXTRACT)
+            await session.execute(mine.values(run_after=jobs.c.run_after - timedelta(days=1)))
+        on = off | {"OPENAI_BASE_URL": "http://localhost:11434/v1", "NEUROMEM_LLM": "qwen3:8b"}
+        shown = await doctor(**on)
+        assert "qwen3:8b at http://localhost:11434/v1" in shown
+        assert "1 conversation waiting, 1 for long" in shown
+        assert "neuromem worker --llm-model" in shown
+        async with nm._db.session() as session:
+            await session.execute(mine.values(failed_at=jobs.c.created_at, last_error="ProviderError: prose"))
+    assert "1: ProviderError: prose" in await doctor(**off)
+    assert "neuromem extract retry --everyone" in await doctor(**off)
 
 
 def test_the_doctor_of_an_embedded_server() -> None:

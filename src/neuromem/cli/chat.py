@@ -24,6 +24,7 @@ ORIGIN = "chat"
 _HISTORY = 20
 _PATIENCE = 60.0
 _QUERY = 10_000
+_NO_NEWS = ("message", "graph_node")  # what was said, and what relations name anyway
 
 
 def register(app: typer.Typer) -> None:
@@ -126,14 +127,14 @@ class _Talk:
         self._history.append({"role": role, "content": content})
 
     async def _learned(self) -> list[str]:
-        """What became known since the talk began and was not told yet, in words; messages are no news."""
+        """What became known since the talk began and was not told yet, in words."""
         from neuromem.cli import render
 
         found = await self.nm.diff(self.asked.user, self.begun, datetime.now(UTC))
         news = {
             f"{change.kind} {change.id} {words}": words
             for change in (*found.learned, *found.changed)
-            if change.kind != "message" and (words := render.state(change.after))
+            if change.kind not in _NO_NEWS and (words := render.state(change.after))
         }
         fresh = [words for key, words in news.items() if key not in self._told]
         self._told |= news.keys()

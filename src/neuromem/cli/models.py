@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from memground.embedding import EmbeddingProvider
     from neuromem.providers.llm import LLMProvider
 
+_OPENAI = "https://api.openai.com/v1"
 DEFAULT_LLM = "gpt-4o-mini"
 _ACCEPTED = "local, openai:MODEL, siliconflow:MODEL or sentence-transformers:MODEL"
 # What the models produce; others say it as in openai:MODEL@768.
@@ -62,20 +63,25 @@ def open_embedding(name: str) -> "EmbeddingProvider":
             raise InvalidInputError(f"--embedding {name!r} names no model; accepted: {_ACCEPTED}")
 
 
-def open_llm(model: str, base_url: str | None) -> "LLMProvider":
+def open_llm(model: str, base_url: str | None, *, option: str = "--base-url") -> "LLMProvider":
     """A language model behind OpenAI's protocol. A server of one's own needs no key; raises ConfigurationError where
-    OpenAI's is meant and there is none."""
+    OpenAI's is meant and there is none. `option` names where `base_url` comes from."""
     from memground.errors import ConfigurationError
     from neuromem.providers.llm import OpenAILLM
 
-    base_url = base_url or os.environ.get("OPENAI_BASE_URL") or None
-    key = os.environ.get("OPENAI_API_KEY") or ("none" if base_url else None)
-    if key is None:
+    if llm_address(base_url) is None:
         raise ConfigurationError(
-            "a language model needs a key or an address: set OPENAI_API_KEY, or pass --base-url "
+            f"a language model needs a key or an address: set OPENAI_API_KEY, or pass {option} "
             "(such as http://localhost:11434/v1 for Ollama)"
         )
-    return OpenAILLM(key, model=model, base_url=base_url)
+    key = os.environ.get("OPENAI_API_KEY") or "none"
+    return OpenAILLM(key, model=model, base_url=llm_address(base_url))
+
+
+def llm_address(base_url: str | None) -> str | None:
+    """Where the language model is: the address given, else that of the environment; None where there is none."""
+    openai = _OPENAI if os.environ.get("OPENAI_API_KEY") else None
+    return base_url or os.environ.get("OPENAI_BASE_URL") or openai
 
 
 def _key(variable: str, name: str) -> str:

@@ -5,12 +5,16 @@ import logging
 import signal
 from contextlib import suppress
 from datetime import datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from neuromem.cli.models import DEFAULT_LLM, open_llm
 from neuromem.cli.shared import OPERATIONS, Asked, AsOf, Takes, command, print_json, view_of
 from neuromem.cli.times import local, optional_moment
+
+if TYPE_CHECKING:
+    from neuromem.providers.llm import LLMProvider
 
 
 def register(app: typer.Typer) -> None:
@@ -65,31 +69,59 @@ async def worker(
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="First give failed jobs another round of tries.")
     ] = False,
+    llm_model: Annotated[
+        str | None,
+        typer.Option(
+            envvar="NEUROMEM_LLM", help="Also extract conversations, with this language model.", show_default=False
+        ),
+    ] = None,
+    llm_base_url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Its server, which speaks OpenAI's protocol; without one OPENAI_BASE_URL, or OpenAI's.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Do the background work of programs that open neuromem with background=False, until Ctrl-C or SIGTERM.
 
-    Several workers share the work.
+    Several workers share the work. Without --llm-model and --llm-base-url conversations are left to those that have a
+    language model. Its key comes from OPENAI_API_KEY.
     """
     logging.getLogger("neuromem").setLevel(logging.INFO)
     _cancel_on_signals()
-    with suppress(asyncio.CancelledError):
-        async with asked.open(background=True) as nm:
-            from memground.postgres.engine import redact
-
-            if retry_failed:
-                await nm.retry_failed()
-            place = "the embedded PostgreSQL" if asked.database_url is None else redact(asked.database_url)
-            status = await nm.background_status()
-            if asked.as_json:
-                print_json({"schema": asked.schema, "waiting": status.waiting, "failed": status.failed})
-            else:
-                typer.echo(
-                    f"working for schema {asked.schema!r} of {place}; "
-                    f"jobs waiting: {status.waiting}, failed: {status.failed}"
-                )
-            await asyncio.Event().wait()
+    asks = llm_model is not None or llm_base_url is not None
+    llm = open_llm(llm_model or DEFAULT_LLM, llm_base_url, option="--llm-base-url") if asks else None
+    try:
+        with suppress(asyncio.CancelledError):
+            await _work(asked, llm, retry_failed=retry_failed)
+    finally:
+        if llm is not None:
+            await llm.close()
     if not asked.as_json:
         typer.echo("stopped")
+
+
+async def _work(asked: Asked, llm: "LLMProvider | None", *, retry_failed: bool) -> None:
+    """Until it is cancelled."""
+    async with asked.open(background=True, llm=llm) as nm:
+        from memground.postgres.engine import redact
+
+        if retry_failed:
+            await nm.retry_failed()
+        place = "the embedded PostgreSQL" if asked.database_url is None else redact(asked.database_url)
+        status = await nm.background_status()
+        model = None if llm is None else llm.model_id
+        if asked.as_json:
+            print_json({"schema": asked.schema, "llm": model, "waiting": status.waiting, "failed": status.failed})
+        else:
+            extracts = "" if model is None else f" with {model}"
+            typer.echo(
+                f"working for schema {asked.schema!r} of {place}{extracts}; "
+                f"jobs waiting: {status.waiting}, failed: {status.failed}"
+            )
+        await asyncio.Event().wait()
 
 
 def _cancel_on_signals() -> None:
