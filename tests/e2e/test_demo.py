@@ -9,8 +9,12 @@ from benchmarks.quality import measure
 from conftest import OpenMind
 from memground.embedding import LocalEmbedding
 from memground.errors import InvalidInputError
+from neuromem import LLMCall
+from neuromem.demo.learned import BEFORE_THE_MOVE, USER, Learned
+from neuromem.demo.learning import SCRIPT, language_model, learned_turns, scripted_model
 from neuromem.demo.sample import Sample
 from neuromem.importers import locomo
+from support.openai_server import OpenAIServer, status
 
 LOCOMO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "locomo-dev.json"
 
@@ -39,6 +43,69 @@ async def test_answers_change_with_the_moment_they_are_asked_for(
     for (ask, (now, then)), (word_now, word_then) in zip(answers.items(), expected, strict=True):
         assert word_now in now, ask
         assert word_then in then, ask
+
+
+async def test_what_a_model_learns_is_asked_along_its_relations(
+    open_mind: OpenMind, embedding: LocalEmbedding, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, calls = Sample(), list[LLMCall]()
+    mind = await open_mind(
+        embedding=embedding, llm=scripted_model(history), auto_extract=False, on_llm_call=calls.append
+    )
+    learned = Learned(mind, history)
+    await learned.learn()
+    assert len(calls) == len(history.sessions())
+    found = await mind.extraction_status(USER)
+    assert (found.extracted > 40, found.pending, found.failed) == (True, 0, 0)
+    await learned.learn()
+    assert len(calls) == len(history.sessions()), "a second time there is nothing left to learn"
+    assert (
+        await mind.kv.get("profile", USER, "wei_city"),
+        len(await mind.kv.history("profile", USER, "wei_city")),
+    ) == (
+        "Porto",
+        2,
+    )
+
+    question = "Where does Wei live?"
+    for moment, home in ((None, "Porto"), (BEFORE_THE_MOVE, "Oslo")):
+        assert home in (await mind.recall(USER, question, as_of=moment)).merged[0].content
+    asked = mind.as_of(BEFORE_THE_MOVE).graph, {}
+    for graph, when in (asked, (mind.graph, {"valid_at": BEFORE_THE_MOVE})):
+        assert [
+            home.name for home in await graph.get_neighbors(USER, None, "Wei", edge_types=["lives_in"], **when)
+        ] == ["Oslo"]
+    homes = await mind.graph.get_neighbors(USER, None, "wei", edge_types=["lives_in"])
+    assert {home.name: home.edge.valid_to is None for home in homes} == {"Porto": True, "Oslo": False}
+    memories = (await mind.list_memories(USER, limit=100)).items
+    assert all(memory.sources for memory in memories)
+
+    await learned.show("the script", calls, "")
+    shown = capsys.readouterr().out
+    for words in ("because Wei: We did it.", "├── ", "→ Porto", "→ Oslo", "Ivo neighbor of Mara", "ended the old one"):
+        assert words in shown
+
+
+async def test_every_turn_of_the_script_is_in_the_sample() -> None:
+    turns = {message.external_id for _, messages in Sample().sessions() for message in messages}
+    assert learned_turns().keys() <= turns
+
+
+async def test_the_model_the_environment_names_is_used_if_it_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("OPENAI_API_KEY", "OPENAI_BASE_URL"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("NEUROMEM_LLM", "m")
+    async with language_model(Sample()) as (llm, note):
+        assert (llm.model_id, "OPENAI_BASE_URL" in note) == (SCRIPT, True)
+    with OpenAIServer(chat=lambda body: "Yes.") as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", server.key)
+        async with language_model(Sample()) as (llm, note):
+            assert (llm.model_id, note) == ("m", "")
+        server.fail_next(status(401))
+        async with language_model(Sample()) as (llm, note):
+            assert llm.model_id == SCRIPT
+            assert "cannot be used" in note
 
 
 async def test_recall_on_a_real_dialogue_is_as_good_as_promised(open_mind: OpenMind, embedding: LocalEmbedding) -> None:

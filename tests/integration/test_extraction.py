@@ -187,6 +187,17 @@ async def test_what_was_said_earlier_but_extracted_later_is_put_where_it_belongs
     assert await life.mind.kv.get("profile", "anna", "city") == "Porto"
 
 
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_in_whatever_order_it_is_extracted_what_ended_has_ended(life: Life, in_order: bool) -> None:
+    first, second = await life.say(1, "I live in Oslo"), await life.say(100, "I left Oslo")
+    life.clock.set(at(200))
+    tellings = [(Fact("Anna lives in Oslo"), first), (Fact("Anna lives in Oslo", valid_to=at(90)), second)]
+    for fact, sources in tellings if in_order else reversed(tellings):
+        await life.learn(200, fact, sources=sources)
+    assert [fact.valid_to for fact in await life.facts()] == [at(90)]
+    assert [fact.valid_to for fact in await life.facts(50)] == [None]
+
+
 async def test_in_whatever_order_it_is_extracted_it_counts_from_its_last_telling(life: Life) -> None:
     told = {minute: await life.say(minute, "…") for minute in (1, 3, 5, 7)}
     for number, minute in enumerate((5, 1, 7, 3)):

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
-DEMO = [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["onnx"], *GROUPS["build"]]
-DEV = [*DEMO, *EXTRAS["openai"], *GROUPS["dev"]]
+DEMO = [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["onnx"], *EXTRAS["openai"], *GROUPS["build"]]
+DEV = [*DEMO, *GROUPS["dev"]]
 WANTED = {"demo": DEMO, "dev": DEV, "bench": [*DEV, *GROUPS["bench"]]}
 
 

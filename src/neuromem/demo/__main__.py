@@ -7,26 +7,24 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.rule import Rule
 from rich.table import Table
 
-from neuromem import Explanation, MemoryStoreError, MergedHit, NeuroMemory
+from neuromem import LLMCall, MemoryStoreError, NeuroMemory
+from neuromem.demo.learned import Learned
+from neuromem.demo.learning import language_model
+from neuromem.demo.printing import answer, console, line
 from neuromem.demo.sample import Sample
 from neuromem.importers import locomo
 
 QUESTIONS_PER_DIALOGUE = 6
-LINE = 110
 WHAT_CHANGED_SINCE = datetime(2025, 3, 1, tzinfo=UTC)
 
-console = Console()
 
-
-async def sample(nm: NeuroMemory) -> None:
+async def sample(nm: NeuroMemory, history: Sample) -> None:
     """Imports the sample and asks each question today and as of a moment when the answer was another."""
-    history = Sample()
     begun = time.perf_counter()
     added = await history.load(nm)
     console.print(
@@ -38,9 +36,9 @@ async def sample(nm: NeuroMemory) -> None:
     for question in history.questions:
         console.print(Rule(style="dim"))
         console.print(f"[bold cyan]{escape(question.ask)}[/]")
-        await _answer(nm, history.user, question.ask, None, "today")
+        await answer(nm, history.user, question.ask, None, "today")
         if question.earlier is not None:
-            await _answer(nm, history.user, question.ask, question.earlier, f"as of {question.earlier.date()}")
+            await answer(nm, history.user, question.ask, question.earlier, f"as of {question.earlier.date()}")
     console.print(Rule(style="dim"))
     await _what_changed(nm, history.user, WHAT_CHANGED_SINCE)
 
@@ -77,19 +75,7 @@ async def _ask_dialogue(nm: NeuroMemory, dialogue: locomo.Dialogue, question: lo
     )
     for hit in result.merged[:3]:
         mark = "[green]●[/]" if hit.content in evidence else "[dim]○[/]"
-        console.print(f"  {mark} {_line(hit)}")
-
-
-async def _answer(nm: NeuroMemory, user: str, ask: str, as_of: datetime | None, label: str) -> None:
-    begun = time.perf_counter()
-    result = await nm.recall(user, ask, limit=8, as_of=as_of, explain=True)
-    took = (time.perf_counter() - begun) * 1000
-    if not result.merged:
-        console.print(f"  [bold]{label:<17}[/] nothing known yet [dim]({took:.0f} ms)[/]")
-        return
-    best = result.merged[0]
-    console.print(f"  [bold]{label:<17}[/] {_line(best)}")
-    console.print(f"  {'':<17} [dim]why: {_why(best)} ({took:.0f} ms)[/]")
+        console.print(f"  {mark} {line(hit)}")
 
 
 async def _what_changed(nm: NeuroMemory, user: str, since: datetime) -> None:
@@ -112,25 +98,6 @@ def _state(memory: object) -> str:
     return escape(content) + (f" [dim](until {ended.date()})[/]" if ended else "")
 
 
-def _line(hit: MergedHit) -> str:
-    who = f"{hit.speaker}: " if hit.speaker else ""
-    text = who + hit.content
-    kind = "turn" if hit.source == "conversation" else "fact"
-    shown = text if len(text) <= LINE else text[: LINE - 1] + "…"
-    return f"{escape(shown)} [dim]({kind}, {hit.at.date()})[/]"
-
-
-def _why(hit: MergedHit) -> str:
-    explanation = hit.explanation or Explanation()
-    reasons = [
-        f"by meaning #{explanation.vector_rank}" if explanation.vector_rank else "",
-        f"by words #{explanation.keyword_rank}" if explanation.keyword_rank else "",
-        *explanation.notes,
-        f"score {hit.score:.2f}",
-    ]
-    return escape(", ".join(reason for reason in reasons if reason))
-
-
 def _progress() -> Progress:
     return Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
@@ -139,10 +106,26 @@ def _progress() -> Progress:
 
 async def run(arguments: argparse.Namespace) -> None:
     found = None if arguments.file is None else locomo.read(arguments.file)
+    history, calls = Sample(), list[LLMCall]()
     begun = time.perf_counter()
-    async with NeuroMemory(arguments.database_url, schema="neuromem_demo") as nm:
+    async with (
+        language_model(history) as (llm, note),
+        # The first part shows what needs no language model; the second says what is to be extracted.
+        NeuroMemory(
+            arguments.database_url,
+            llm=llm,
+            schema="neuromem_demo",
+            auto_extract=False,
+            on_llm_call=calls.append,
+        ) as nm,
+    ):
         console.print(f"[dim]PostgreSQL and the local model are ready in {time.perf_counter() - begun:.1f} s[/]")
-        await (sample(nm) if found is None else dialogues(nm, found))
+        if found is not None:
+            await dialogues(nm, found)
+            return
+        await sample(nm, history)
+        console.print(Rule("The same chat, read by a language model", style="dim"))
+        await Learned(nm, history).show(llm.model_id, calls, note)
 
 
 def main() -> int:

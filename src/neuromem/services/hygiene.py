@@ -158,11 +158,15 @@ class HygieneService:
         new = _statement(row)
         later: list[Row] = []
         for other in found:
-            verdict = compare(new, _statement(other), other["similarity"] or 0.0, self._rules)
-            if verdict != "different":
-                if other["known_from"] <= derived.known_from:
-                    return other, verdict == "richer"
-                later.append(other)
+            learned_later = other["known_from"] > derived.known_from
+            # The later telling is the one that may end what the earlier one says, whichever is extracted first.
+            told, known = (_statement(other), new) if learned_later else (new, _statement(other))
+            verdict = compare(told, known, other["similarity"] or 0.0, self._rules)
+            if verdict == "different":
+                continue
+            if not learned_later:
+                return other, verdict == "richer"
+            later.append(other)
         return (min(later, key=lambda other: other["known_from"]), False) if later else None
 
     def _together(self, known: Row, derived: Derived, *, richer: bool) -> dict[str, Any]:
