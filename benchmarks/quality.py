@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from benchmarks import measuring
+from benchmarks import measuring, scripted
 from benchmarks.results_file import save
 from neuromem import NeuroMemory, RankingProfile
 from neuromem.importers import locomo
@@ -25,12 +25,14 @@ DEPTHS = (5, 10, 20)
 type Scores = dict[str, float]
 
 
-async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str, Any]:
-    """Imports the dialogues and asks their questions."""
+async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue], *, extracted: bool = False) -> dict[str, Any]:
+    """Imports the dialogues and asks their questions; `extracted`: after facts and relations were learned from them."""
     begun = time.perf_counter()
     for dialogue in dialogues:
         for session_id, messages in dialogue.sessions:
             await nm.conversations.add_messages_batch(dialogue.name, messages, session_id=session_id)
+        if extracted:
+            await learn(nm, dialogue)
     await nm.wait_idle()
     imported = time.perf_counter() - begun
     found: list[tuple[str, str, Scores]] = []
@@ -43,7 +45,7 @@ async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str
         }
         for question in dialogue.questions:
             result = await nm.recall(dialogue.name, question.text, limit=max(DEPTHS))
-            ranking = [names.get(hit.id) for hit in result.merged]
+            ranking = [{names.get(source.id) for source in hit.came_from} for hit in result.merged]
             found.append((dialogue.name, question.category, _scores(ranking, set(question.evidence))))
     asked = time.perf_counter() - begun
     by_dialogue = _grouped((name, scores) for name, _, scores in found)
@@ -62,9 +64,23 @@ async def measure(nm: NeuroMemory, dialogues: list[locomo.Dialogue]) -> dict[str
     }
 
 
-def _scores(ranking: list[str | None], evidence: set[str]) -> Scores:
-    scores = {f"recall@{k}": len(evidence.intersection(ranking[:k])) / len(evidence) for k in DEPTHS}
-    first = next((rank for rank, name in enumerate(ranking, 1) if name in evidence), None)
+async def learn(nm: NeuroMemory, dialogue: locomo.Dialogue) -> None:
+    """What a faultless extraction would have found, session by session."""
+    for session_id, _ in dialogue.sessions:
+        said = await nm.conversations.get_session_messages(dialogue.name, session_id)
+        speakers = list(dict.fromkeys(message.speaker or message.role for message in said))
+        for message in said:
+            other = next((name for name in speakers if name != message.speaker), "they")
+            found = {"facts": scripted.facts(message, other), "triples": scripted.triples(message)}
+            if any(found.values()):
+                await nm.apply_extraction(dialogue.name, **found, sources=[message.message_id])  # type: ignore[arg-type]
+
+
+def _scores(ranking: list[set[str | None]], evidence: set[str]) -> Scores:
+    """A hit shows the turns it came from: a turn itself, a memory or relation those it was learned from."""
+    shown = {k: evidence.intersection(set[str | None]().union(*ranking[:k])) for k in DEPTHS}
+    scores = {f"recall@{k}": len(shown[k]) / len(evidence) for k in DEPTHS}
+    first = next((rank for rank, turns in enumerate(ranking, 1) if turns & evidence), None)
     return scores | {"mrr": 0.0 if first is None else 1.0 / first}
 
 
@@ -90,6 +106,7 @@ def report(figures: dict[str, Any]) -> None:
 def options() -> argparse.Namespace:
     parser = measuring.arguments(__doc__)
     parser.add_argument("file", type=Path)
+    parser.add_argument("--extracted", action="store_true", help="also with what a faultless extraction would find")
     parser.add_argument("--database-url", help="default: an embedded server of its own")
     return parser.parse_args()
 
@@ -97,15 +114,16 @@ def options() -> argparse.Namespace:
 async def main() -> None:
     chosen = options()
     dialogues = locomo.read(chosen.file)
-    async with (
-        measuring.database(chosen.database_url, None) as url,
-        NeuroMemory(url, schema=f"quality_{time.time_ns()}", ranking=RankingProfile()) as nm,
-    ):
-        figures = await measure(nm, dialogues)
-        if chosen.database_url is not None:
-            await measuring.drop(nm)
-    report(figures)
-    save("quality", figures, chosen)
+    for extracted in [False, True] if chosen.extracted else [False]:
+        async with (
+            measuring.database(chosen.database_url, None) as url,
+            NeuroMemory(url, schema=f"quality_{time.time_ns()}", ranking=RankingProfile()) as nm,
+        ):
+            figures = await measure(nm, dialogues, extracted=extracted)
+            if chosen.database_url is not None:
+                await measuring.drop(nm)
+        report(figures)
+        save("quality-extracted" if extracted else "quality", figures, chosen)
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class Reader:
             memory_types=_types(memory_types),
             where=parse(where),
             include_conversations=include_conversations,
+            include_graph=self._context.graph_enabled,
             timezone=self._context.zone(timezone),
         )
         async with self._context.source.read() as session:

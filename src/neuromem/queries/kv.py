@@ -21,11 +21,12 @@ def one(tables: Tables, namespace: str, scope_id: str, key: str, view: View) -> 
 
 @built_once
 def all_in_namespace(tables: Tables, shape: Shape) -> Query:
-    """(key, value) of a :namespace of the user, by key."""
+    """(entry_id, key, value, known_from) of a :namespace of the user, by key."""
     table = tables.key_values.table
     known_then = shape.known(table, owner="scope_id")
     named = table.c.namespace == bindparam("namespace", type_=String)
-    return select(table.c.key, table.c.value).where(known_then, named).order_by(table.c.key.collate("C"))
+    columns = (table.c.entry_id, table.c.key, table.c.value, table.c.known_from)
+    return select(*columns).where(known_then, named).order_by(table.c.key.collate("C"))
 
 
 def in_namespace(tables: Tables, namespace: str, scope_id: str, view: View, prefix: str = "") -> Query:

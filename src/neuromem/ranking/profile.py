@@ -45,6 +45,30 @@ class TurnWeights:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass a number above 0")
 
 
+@dataclass(frozen=True, kw_only=True)
+class GraphWeights:
+    """What relations between what a question names do to the ranking.
+
+    A memory's score is multiplied by min(most, 1 + Σ over the relations): `both` where its text holds both ends, `one`
+    where it holds one. With `relative` the factors are divided by the largest of them, so that relations order memories
+    and do not lift all of them above what was said. A relation's own score is `fact` · (half the share of the
+    question's words it holds, half the share of its ends the question names) · confidence · recency · importance of 5 ·
+    ended; that of an entry of the profile `profile` · the share of the question's words it holds · importance of 5.
+    """
+
+    both: float = 0.5
+    one: float = 0.2
+    most: float = 2.0
+    relative: bool = True
+    fact: float = 0.3
+    profile: float = 0.3
+
+    def __post_init__(self) -> None:
+        _check(self, ("both", "one", "fact", "profile"), at_most=math.inf)
+        if not 1 <= self.most < math.inf:
+            raise InvalidInputError(f"most={self.most!r} is not accepted; pass 1 or more")
+
+
 @dataclass(frozen=True)
 class RankingProfile:
     """Weights of recall and search.
@@ -63,6 +87,11 @@ class RankingProfile:
       三年前; of several the nearest counts), else 1. A memory's time goes from its `event_at` to the end of its
       validity; one that began and has no end goes on, but an episode is over when it has happened.
 
+    A memory that was learned from messages keeps `learned` of its own score; the rest is the best score of these
+    messages, which are ranked by all that stands around them. In `merged` a memory and a message of which one was
+    learned from the other (or two memories learned from the same messages) say the same: the better stands in its
+    place, the other keeps `repeated` of its score.
+
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.
 
@@ -78,16 +107,21 @@ class RankingProfile:
     ended: float = 0.5
     other_time: float = 0.4
     time_days: float = 10.0
+    learned: float = 0.15
+    repeated: float = 0.2
     turns: TurnWeights = field(default_factory=TurnWeights)
+    graph: GraphWeights = field(default_factory=GraphWeights)
     candidates: int = 100
 
     def __post_init__(self) -> None:
         if self.fusion not in ("score", "rrf"):
             raise InvalidInputError(f"fusion={self.fusion!r} is not accepted; pass 'score' or 'rrf'")
         _check(self, ("vector_weight", "keyword_weight"), at_most=math.inf)
-        _check(self, ("recency_floor", "importance_floor", "ended", "other_time"), at_most=1)
+        _check(self, ("recency_floor", "importance_floor", "ended", "other_time", "learned", "repeated"), at_most=1)
         if not isinstance(self.turns, TurnWeights):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"turns={self.turns!r} is not accepted; pass TurnWeights(…)")
+        if not isinstance(self.graph, GraphWeights):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise InvalidInputError(f"graph={self.graph!r} is not accepted; pass GraphWeights(…)")
         for name in ("decay_rate", "time_days"):
             if not getattr(self, name) > 0:
                 raise InvalidInputError(f"{name}={getattr(self, name)!r} is not accepted; pass days above 0")
@@ -97,7 +131,24 @@ class RankingProfile:
     @classmethod
     def seed(cls) -> "RankingProfile":
         """The bare product RRF · recency · importance, with nothing that softens it."""
-        return cls(fusion="rrf", recency_floor=0.0, importance_floor=0.0, ended=1.0, other_time=0.0)
+        return cls(
+            fusion="rrf",
+            recency_floor=0.0,
+            importance_floor=0.0,
+            ended=1.0,
+            other_time=0.0,
+            learned=1.0,
+            repeated=1.0,
+            graph=GraphWeights(relative=False),
+        )
+
+    def recency_after(self, days: float) -> float:
+        """What an age leaves of a score."""
+        return self.recency_floor + (1.0 - self.recency_floor) * math.exp(-max(days, 0.0) / self.decay_rate)
+
+    def weight_of(self, importance: int) -> float:
+        """What an importance leaves of a score."""
+        return self.importance_floor + (1.0 - self.importance_floor) * importance / 10
 
     def reaching(self, limit: int) -> "RankingProfile":
         """The profile with arms long enough for `limit` results."""

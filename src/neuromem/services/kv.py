@@ -1,7 +1,7 @@
 """Key-values."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -12,6 +12,7 @@ from memground.errors import InvalidInputError
 from memground.postgres import versioned
 from memground.postgres.backdated import Backdated
 from memground.postgres.engine import Row
+from memground.postgres.prepared import Record
 from memground.text import check_json, check_text
 from memground.view import View
 from neuromem import checks
@@ -70,12 +71,11 @@ class KVService:
         statement = queries.in_namespace(self._session.tables, namespace, scope_id, view, prefix)
         return [rows.key_value(row, view) for row in (await self._session.execute(statement)).mappings()]
 
-    async def values(self, namespace: str, scope_id: str, view: View) -> dict[str, Any]:
-        """The values of a namespace by key."""
+    async def entries(self, namespace: str, scope_id: str, view: View) -> Sequence[Record]:
+        """(entry_id, key, value, known_from) of a namespace, by key."""
         scope = Scope(scope_id, View(view.now, view.known_at))
         statement = queries.all_in_namespace(self._session.tables, scope.shape)
-        found = await self._session.fetch(statement, scope.values(namespace=namespace))
-        return {row["key"]: row["value"] for row in found}
+        return await self._session.fetch(statement, scope.values(namespace=namespace))
 
     async def history(self, namespace: str, scope_id: str, key: str, view: View) -> Entries:
         """All versions the view knows of, newest first."""

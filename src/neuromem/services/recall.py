@@ -24,22 +24,29 @@ from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
+from neuromem.ranking.relations import boosted, fact_score, graph_context, profile_score, profile_text, with_turns
 from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
+from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
 from neuromem.services.search import ScoredMemories, SearchService
 from neuromem.types import (
     DEFAULT_IMPORTANCE,
     PROFILE_NAMESPACE,
     Explanation,
+    GraphFact,
     Hit,
+    Memory,
     MergedHit,
     MessageHit,
     RecallResult,
+    Source,
 )
 
 _DAY = 86_400.0
+_FACTS, _FACTS_WEIGHED = 20, 100
+"""Relations of what a query names that are given, and those they are chosen from."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,18 @@ class RecallQuestion:
     memory_types: Sequence[str] | None = None
     where: Filter | None = None
     include_conversations: bool = True
+    include_graph: bool = True
     timezone: tzinfo = UTC
 
     @cached_property
     def times(self) -> tuple[TimeRange, ...]:
         """The times its words name, as the clocks of the timezone count them."""
         return time_ranges(self.query, self.view.now, self.timezone)
+
+    @cached_property
+    def words(self) -> list[str]:
+        """Its different words, without those that only make it a question."""
+        return asked(self.query)
 
     def scope(self) -> Scope:
         return Scope(self.user_id, self.view, self.memory_types, self.where)
@@ -89,27 +102,38 @@ class RecallService:
         async with self._search.query_vector(question.query, query_embedding) as embedding:
             scan_memories, scan_turns = await self._scans(question)
             profile = await self._fetch_user_profile(question)
+            facts = await self._fetch_graph_memories(question)
             words = await self._search_words(question, scope)
             vector = await embedding
         pool = await self._pool(question, vector, words.turns, scan=scan_turns)
+        related = [fact for fact, _, _ in facts]
         remembered = await self._fetch_vector_memories(
-            question, vector, words.memories, scan=scan_memories, tops=(pool.vector_top, pool.keyword_top)
+            question,
+            vector,
+            words.memories,
+            # What a relation raises may have stood below.
+            limit=2 * question.limit if related else question.limit,
+            scan=scan_memories,
+            tops=(pool.vector_top, pool.keyword_top),
         )
-        said, best_said = await self._search_conversations(question, pool, remembered)
-        merged = _merge(remembered.hits, said)
-        merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*remembered.best, *best_said])
-        vector_results = top_with_best(
-            remembered.hits, question.limit, lambda hit: hit.memory.memory_id, remembered.best
-        )
+        said = await self._search_conversations(question, pool, remembered)
+        memories = boosted(remembered.hits, related, self._ranking.graph)
+        if question.include_conversations:
+            memories = with_turns(memories, said.scores, self._ranking.learned)
+        told = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
+        merged = _merge([*map(_from_memory, memories), *map(_from_message, said.hits), *told], self._ranking.repeated)
+        best_told = [max(group, key=lambda hit: hit.score).id for group in _by_source(told)]
+        merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*remembered.best, *said.best, *best_told])
+        vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
         return RecallResult(
             merged=tuple(hit if explain else replace(hit, explanation=None) for hit in merged),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
             conversation_results=tuple(
-                hit if explain else MessageHit(hit.message, hit.score) for hit in said[: question.limit]
+                hit if explain else MessageHit(hit.message, hit.score) for hit in said.hits[: question.limit]
             ),
-            graph_results=(),
-            graph_context="",
-            user_profile=profile,
+            graph_results=tuple(related),
+            graph_context=graph_context(related),
+            user_profile={entry["key"]: entry["value"] for entry in profile},
         )
 
     async def _fetch_vector_memories(
@@ -118,15 +142,38 @@ class RecallService:
         vector: Sequence[float],
         keyword: Sequence[tuple[uuid.UUID, float]],
         *,
+        limit: int,
         scan: Scan,
         tops: tuple[float, float],
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=question.limit, scan=scan, tops=tops, times=question.times
+            question.scope(), vector, keyword, limit=limit, scan=scan, tops=tops, times=question.times
         )
 
-    async def _fetch_user_profile(self, question: RecallQuestion) -> dict[str, Any]:
-        return await KVService(self._session).values(PROFILE_NAMESPACE, question.user_id, question.view)
+    async def _fetch_user_profile(self, question: RecallQuestion) -> Sequence[Record]:
+        return await KVService(self._session).entries(PROFILE_NAMESPACE, question.user_id, question.view)
+
+    def _told_by_profile(self, question: RecallQuestion, entries: Sequence[Record]) -> list[MergedHit]:
+        """The entries of the profile that hold a word of the query. A filter speaks of fields they do not have."""
+        if question.where is not None:
+            return []
+        told: list[MergedHit] = []
+        for entry in entries:
+            content = profile_text(entry["key"], entry["value"])
+            score, why = profile_score(content, question.words, self._ranking)
+            if score > 0:
+                told.append(_from_profile(entry, content, score, why))
+        return told
+
+    async def _fetch_graph_memories(self, question: RecallQuestion) -> list[tuple[GraphFact, float, Explanation]]:
+        """The relations of what the query names, best first. A filter speaks of fields they do not have."""
+        if not question.include_graph or question.where is not None:
+            return []
+        scope = Scope(question.user_id, question.view)
+        found = await GraphMemoryService(self._session).find_entity_facts(scope, question.query, limit=_FACTS_WEIGHED)
+        scored = [(fact, *fact_score(fact, question.words, question.view, self._ranking)) for fact in found]
+        scored.sort(key=lambda item: -item[1])  # equals stay as they came, which is the same for every reader
+        return scored[:_FACTS]
 
     async def _scans(self, question: RecallQuestion) -> tuple[Scan, Scan]:
         """How the nearest are found, of memories and of turns."""
@@ -144,7 +191,7 @@ class RecallService:
 
     async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
         """What shares a word with the query, best first."""
-        words = keys(question.user_id, asked(question.query))
+        words = keys(question.user_id, question.words)
         if not words:
             return _Found([], {})
         statement = recall.keyword_arms(
@@ -169,15 +216,15 @@ class RecallService:
 
     async def _search_conversations(
         self, question: RecallQuestion, pool: "_Pool", remembered: ScoredMemories
-    ) -> tuple[list[MessageHit], list[str]]:
-        """The best turns, best first, and the ids of each arm's best."""
+    ) -> "_Said":
+        """The best turns, best first."""
         if not pool.ids:
-            return [], []
-        vector_top, keyword_top = (
-            max(pool.vector_top, remembered.vector_top),
-            max(pool.keyword_top, remembered.keyword_top),
-        )
-        words = asked(question.query)
+            return _Said([], [], {})
+        # What was learned from the turns restates them in fewer words: it is no measure for them.
+        others = [hit.explanation for hit in remembered.hits if hit.explanation and not _learned(hit.memory)]
+        vector_top = max([pool.vector_top, *(why.vector_score or 0.0 for why in others)])
+        keyword_top = max([pool.keyword_top, *(why.keyword_score or 0.0 for why in others)])
+        words = question.words
         scores, parts = score_turns(
             Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True)), question.times),
             pool.turns(),
@@ -186,7 +233,7 @@ class RecallService:
             keyword_share=pool.keyword_top / keyword_top if keyword_top > 0 else 1.0,
         )
         recency = pool.recency(question.view, self._ranking)
-        importance = _floored(self._ranking.importance_floor, DEFAULT_IMPORTANCE / 10)
+        importance = self._ranking.weight_of(DEFAULT_IMPORTANCE)
         scores = scores * recency * importance
         order = sorted(range(len(pool.ids)), key=lambda place: (-scores[place], pool.ids[place]))
         best = [pool.places[ranks[0]] for ranks in (pool.by_meaning, pool.by_words) if ranks]
@@ -201,7 +248,11 @@ class RecallService:
             shown |= {"recency": float(recency[place]), "importance": importance}
             message = rows.message(found[pool.ids[place]], question.view)
             hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown, question.times)))
-        return hits, [str(pool.ids[place]) for place in best]
+        return _Said(
+            hits,
+            [str(pool.ids[place]) for place in best],
+            {str(key): float(score) for key, score in zip(pool.ids, scores, strict=True)},
+        )
 
 
 @dataclass(frozen=True)
@@ -210,6 +261,15 @@ class _Found:
 
     memories: list[tuple[uuid.UUID, float]]
     turns: dict[uuid.UUID, float]
+
+
+@dataclass(frozen=True)
+class _Said:
+    """The best turns, best first; ids of each arm's best; the scores of all turns that came into question, by id."""
+
+    hits: list[MessageHit]
+    best: list[str]
+    scores: Mapping[str, float]
 
 
 class _Pool:
@@ -278,17 +338,49 @@ class _Pool:
         return before
 
 
-def _merge(memories: Sequence[Hit], messages: Sequence[MessageHit]) -> list[MergedHit]:
-    """One ranking; a content that several sources hold appears once, with the best score and all its sources."""
-    entries = [_from_memory(hit) for hit in memories] + [_from_message(hit) for hit in messages]
-    entries.sort(key=lambda entry: (-entry.score, entry.id))
+def _merge(entries: Sequence[MergedHit], repeated: float) -> list[MergedHit]:
+    """One ranking; a content that several sources hold appears once, with the best score and all its sources.
+
+    Memories and messages of which one was learned from the other keep their places apart; see `RankingProfile`.
+    """
     seen: dict[str, MergedHit] = {}
-    for entry in entries:
+    shown: set[str] = set()
+    for entry in sorted(entries, key=_first):
         key = fold(entry.content)
-        first = seen.setdefault(key, entry)
-        if first is not entry and entry.source not in first.sources:
-            seen[key] = replace(first, sources=(*first.sources, entry.source))
-    return list(seen.values())
+        if key in seen:
+            seen[key] = _joined(seen[key], entry)
+            continue
+        messages = {source.id for source in entry.came_from if source.kind == "message"}
+        again = bool(messages) and messages <= shown and entry.source in ("vector", "conversation")
+        seen[key] = replace(entry, score=entry.score * repeated) if again else entry
+        shown |= messages
+    return sorted(seen.values(), key=_first)
+
+
+def _first(entry: MergedHit) -> tuple[float, str]:
+    return -entry.score, entry.id
+
+
+def _joined(entry: MergedHit, other: MergedHit) -> MergedHit:
+    """The entry, with where the other one, of the same content, comes from."""
+    return replace(
+        entry,
+        sources=tuple(dict.fromkeys((*entry.sources, other.source))),
+        came_from=(*entry.came_from, *(source for source in other.came_from if source not in entry.came_from)),
+    )
+
+
+def _learned(memory: Memory) -> bool:
+    """Whether the memory was learned from messages."""
+    return any(source.kind == "message" for source in memory.sources)
+
+
+def _by_source(entries: Sequence[MergedHit]) -> list[list[MergedHit]]:
+    """The entries of each source that has any."""
+    groups: dict[str, list[MergedHit]] = {}
+    for entry in entries:
+        groups.setdefault(entry.source, []).append(entry)
+    return list(groups.values())
 
 
 def _from_memory(hit: Hit) -> MergedHit:
@@ -304,6 +396,7 @@ def _from_memory(hit: Hit) -> MergedHit:
         known_from=m.known_from,
         valid_from=m.valid_from,
         valid_to=m.valid_to,
+        came_from=m.sources,
         explanation=hit.explanation,
     )
 
@@ -320,9 +413,37 @@ def _from_message(hit: MessageHit) -> MergedHit:
         at=m.timestamp,
         known_from=m.known_from,
         speaker=m.speaker,
+        came_from=(Source("message", m.message_id),),
         explanation=hit.explanation,
     )
 
 
-def _floored(floor: float, value: float) -> float:
-    return floor + (1.0 - floor) * value
+def _from_fact(fact: GraphFact, score: float, why: Explanation) -> MergedHit:
+    return MergedHit(
+        content=fact.content,
+        score=score,
+        source="graph",
+        sources=("graph",),
+        id=fact.edge_id,
+        metadata={},
+        at=fact.valid_from or fact.known_from,
+        known_from=fact.known_from,
+        valid_from=fact.valid_from,
+        valid_to=fact.valid_to,
+        came_from=fact.sources,
+        explanation=why,
+    )
+
+
+def _from_profile(entry: Record, content: str, score: float, why: Explanation) -> MergedHit:
+    return MergedHit(
+        content=content,
+        score=score,
+        source="profile",
+        sources=("profile",),
+        id=str(entry["entry_id"]),
+        metadata={},
+        at=entry["known_from"],
+        known_from=entry["known_from"],
+        explanation=why,
+    )

@@ -40,8 +40,6 @@ class ScoredMemories:
 
     hits: list[Hit]
     best: list[str]
-    vector_top: float
-    keyword_top: float
 
 
 class SearchService:
@@ -246,8 +244,6 @@ class SearchService:
         return ScoredMemories(
             hits,
             best,
-            vector_top=max((row["vector_score"] or 0.0 for row in found), default=0.0),
-            keyword_top=max((score for _, score in keyword), default=0.0),
         )
 
     async def embed(self, texts: list[str]) -> list[list[float]]:

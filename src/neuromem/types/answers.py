@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from neuromem.types.conversations import Message
-from neuromem.types.memories import Memory
+from neuromem.types.graph import GraphFact
+from neuromem.types.memories import Memory, Source
 from neuromem.types.values import Metadata, Value
 
 
@@ -48,13 +49,14 @@ class MessageHit(Value):
 class MergedHit(Value):
     """One entry of recall's single ranking.
 
-    `source` is what gave the content its score, `sources` all that hold the same content. `id` is the memory's or the
-    message's. `at` is the time it is about.
+    `source` is what gave the content its score, `sources` all that hold the same content. `id` is the memory's, the
+    message's, the edge's or the entry's. `at` is the time it is about. `came_from`: the messages and files it is known
+    from (a message: itself).
     """
 
     content: str
     score: float
-    source: Literal["vector", "graph", "conversation"]
+    source: Literal["vector", "graph", "conversation", "profile"]
     sources: tuple[str, ...]
     id: str
     metadata: Metadata
@@ -63,16 +65,20 @@ class MergedHit(Value):
     valid_from: datetime | None = None
     valid_to: datetime | None = None
     speaker: str | None = None
+    came_from: tuple[Source, ...] = ()
     explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RecallResult(Value):
-    """All that is remembered about a query. `merged` is the ranking to use; the rest is where it came from."""
+    """All that is remembered about a query. `merged` is the ranking to use; the rest is where it came from.
+
+    `graph_context`: the relations of `graph_results` as lines of text, for a prompt.
+    """
 
     merged: tuple[MergedHit, ...]
     vector_results: tuple[Hit, ...]
     conversation_results: tuple[MessageHit, ...]
-    graph_results: tuple[Any, ...]
+    graph_results: tuple[GraphFact, ...]
     graph_context: str
     user_profile: Metadata

@@ -1,0 +1,111 @@
+"""What the graph and the profile say to a question: how much it counts, and what it adds to memories."""
+
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from memground.names import names_in
+from memground.view import View
+from memground.words import words
+from neuromem.ranking.profile import GraphWeights, RankingProfile
+from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit
+
+_SECONDS_A_DAY = 86_400.0
+_READ = 1_000
+"""Characters of an entry of the profile that are compared with a question."""
+
+
+def share_of(asked: Collection[str], text: str) -> float:
+    """The share of a question's words that a text holds."""
+    return len(set(words(text)).intersection(asked)) / len(asked) if asked else 0.0
+
+
+def fact_score(
+    fact: GraphFact, asked: Collection[str], view: View, profile: RankingProfile
+) -> tuple[float, Explanation]:
+    """How well a relation answers, and why; see `GraphWeights`."""
+    words_held = share_of(asked, fact.content)
+    age = (view.now - (fact.valid_from or fact.known_from)).total_seconds() / _SECONDS_A_DAY
+    parts = {
+        "words": words_held,
+        "named": fact.named / 2,
+        "confidence": fact.confidence,
+        "recency": profile.recency_after(age),
+        "importance": profile.weight_of(DEFAULT_IMPORTANCE),
+        "ended": profile.ended if fact.ended and view.valid_at is None else 1.0,
+    }
+    score = profile.graph.fact * (parts["words"] + parts["named"]) / 2
+    for factor in ("confidence", "recency", "importance", "ended"):
+        score *= parts[factor]
+    notes = () if not fact.ended else (f"no longer true since {fact.valid_to:%Y-%m-%d}" if fact.valid_to else "ended",)
+    return score, Explanation(parts=parts, notes=notes)
+
+
+def profile_score(text: str, asked: Collection[str], profile: RankingProfile) -> tuple[float, Explanation]:
+    """How well an entry of the profile answers, and why; see `GraphWeights`."""
+    parts = {"words": share_of(asked, text), "importance": profile.weight_of(DEFAULT_IMPORTANCE)}
+    return profile.graph.profile * parts["words"] * parts["importance"], Explanation(parts=parts)
+
+
+def profile_text(key: str, value: Any) -> str:
+    """An entry of the profile in words."""
+    said = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"{key.replace('_', ' ')}: {said[:_READ]}"
+
+
+def boosted(hits: Sequence[Hit], facts: Sequence[GraphFact], weights: GraphWeights) -> list[Hit]:
+    """The hits with what the relations add to each, best first; see `GraphWeights`."""
+    ends = [(fact.subject_id, fact.object_id) for fact in facts]
+    names = {name for pair in ends for name in pair}
+    factors: list[float] = []
+    for hit in hits:
+        held = names_in(hit.memory.content, names)
+        gains = (_gain(len(held.intersection(pair)), len(set(pair)), weights) for pair in ends)
+        factors.append(min(weights.most, 1.0 + sum(gains)) if held else 1.0)
+    largest = max(factors, default=1.0) if weights.relative else 1.0
+    if not facts:
+        return list(hits)
+    return _resorted(
+        _scored_anew(hit, hit.score * factor / largest, "graph", factor / largest)
+        for hit, factor in zip(hits, factors, strict=True)
+    )
+
+
+def with_turns(hits: Sequence[Hit], turns: Mapping[str, float], learned: float) -> list[Hit]:
+    """The hits, each with the score of the turns it was learned from (by message id), best first."""
+    return _resorted(_with_turns(hit, turns, learned) for hit in hits)
+
+
+def _with_turns(hit: Hit, turns: Mapping[str, float], learned: float) -> Hit:
+    said = [turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message"]
+    if not said:
+        return hit
+    return _scored_anew(hit, learned * hit.score + (1.0 - learned) * max(said), "turns", max(said))
+
+
+def _scored_anew(hit: Hit, score: float, part: str, value: float) -> Hit:
+    """The hit with another score, and the part of it that is the reason."""
+    why = hit.explanation
+    return Hit(hit.memory, score, None if why is None else replace(why, parts={**why.parts, part: value}))
+
+
+def _resorted(hits: Iterable[Hit]) -> list[Hit]:
+    return sorted(hits, key=lambda hit: -hit.score)
+
+
+def _gain(held: int, ends: int, weights: GraphWeights) -> float:
+    if not held:
+        return 0.0
+    return weights.both if held == ends else weights.one
+
+
+def graph_context(facts: Sequence[GraphFact]) -> str:
+    """The relations as lines of text, for a prompt."""
+    return "\n".join(fact.content + _during(fact) for fact in facts)
+
+
+def _during(fact: GraphFact) -> str:
+    said = [f"since {fact.valid_from:%Y-%m-%d}"] if fact.valid_from else []
+    said += [f"until {fact.valid_to:%Y-%m-%d}"] if fact.valid_to else []
+    return f" ({', '.join(said)})" if said else ""
