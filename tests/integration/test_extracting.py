@@ -245,9 +245,8 @@ async def test_a_mind_without_a_model_does_not_wait_for_what_it_cannot_do(
         faults.message(content="I am sorry, I cannot help with that."),
         faults.message(content='["facts"]'),
         faults.message(content=None, refusal="no"),
-        faults.cut_short(3),
     ],
-    ids=["429", "500", "time-out", "dropped", "no JSON", "HTML", "nothing", "prose", "wrong JSON", "refusal", "cut"],
+    ids=["429", "500", "time-out", "dropped", "no JSON", "HTML", "nothing", "prose", "wrong JSON", "refusal"],
 )
 async def test_after_any_fault_the_next_try_succeeds(
     extracting: Extracting, models: OpenAIServer, fault: faults.Fault
@@ -260,6 +259,39 @@ async def test_after_any_fault_the_next_try_succeeds(
     assert await contents(mind) == ["likes rain", "likes tea"]
     assert await told(mind) == (2, 0, 0)
     assert [len(memory.sources) for memory in (await mind.list_memories("anna")).items] == [1, 1]
+
+
+async def test_an_answer_that_is_cut_off_is_asked_for_again_about_half_of_the_turns(
+    extracting: Extracting, models: OpenAIServer
+) -> None:
+    mind = await extracting()
+    models.fail_next(faults.cut_short(200), faults.cut_short(3))
+    await say(mind, *(f"fact: number {n}" for n in range(10)))
+    await mind.wait_idle(timeout=20)
+    assert shown(models) == [10, 5, 2, 8]
+    assert len(await contents(mind)) == 10
+    assert await told(mind) == (10, 0, 0)
+    assert {len(memory.sources) for memory in (await mind.list_memories("anna")).items} == {1}
+
+
+async def test_a_single_turn_whose_answer_is_always_cut_off_is_set_aside(
+    extracting: Extracting, models: OpenAIServer
+) -> None:
+    mind = await extracting(background=JobPolicy(poll=0.05, backoff=0, attempts=2))
+    whole = models.endpoints[CHAT]
+
+    def cut(body: dict[str, Any]) -> dict[str, Any]:
+        change = faults.cut_short(9).change
+        assert change is not None
+        return change(whole(body)) if any(turn["text"] == "endless" for turn in turns_of(body)) else whole(body)
+
+    models.endpoints[CHAT] = cut
+    await say(mind, "fact: likes tea", "endless", "fact: likes rain")
+    await mind.wait_idle(timeout=20)
+    assert await contents(mind) == ["likes rain", "likes tea"]
+    status = await mind.extraction_status("anna")
+    assert (status.extracted, status.failed) == (2, 1)
+    assert "cut off at max_tokens=4096" in status.failures[0].error
 
 
 async def test_a_model_that_cannot_be_reached_fails_visibly_and_is_asked_again(
@@ -326,7 +358,15 @@ HOSTILE: dict[str, Any] = {
         [],
     ],
     "episodes": {"content": "saw a boat", "happened_at": 12, "emotion": {"valence": 7, "arousal": "high"}},
-    "triples": [{"subject": "a"}, {"subject": "x" * 3_000, "relation": "r", "object": "o"}, None],
+    "triples": [
+        {"subject": "a"},
+        {"subject": "x" * 3_000, "relation": "r", "object": "o"},
+        {"subject": "\u200b", "relation": "likes", "object": "tea"},
+        {"subject": "user", "relation": "!?", "object": "tea"},
+        {"subject": "user", "relation": "likes", "object": "ﷺ" * 100},
+        {"subject": "user", "subject_type": "…", "relation": "likes", "object": "tea"},
+        None,
+    ],
     "profile_updates": {"city": "Porto", "": 1, "big_five": {"openness": 0.9}, "a" * 3_000: 2},
     "unheard_of": True,
 }
@@ -341,6 +381,9 @@ async def test_hostile_items_cost_themselves_not_the_others(extracting: Extracti
     assert "likes tea" in found
     assert "saw a boat" in found
     assert await told(mind) == (1, 0, 0)
+    assert [fact.content for fact in await mind.graph.find_entity_facts("anna", "what does the user like?")] == [
+        "user likes tea"
+    ]
     keys = [entry.key for entry in await mind.kv.list("profile", "anna")]
     assert "city" in keys
     assert not any("five" in key for key in keys)
