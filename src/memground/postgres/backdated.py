@@ -5,12 +5,13 @@ row may have changed: then the version is put where it belongs, and what was lea
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, insert, or_, select, update
+from sqlalchemy import UUID, ColumnElement, DateTime, Table, bindparam, column, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
 from memground.postgres.engine import Executor, Row
@@ -20,6 +21,46 @@ _APART = 1 << 20
 """How far apart the versions of one run are, in nanoseconds: about a millisecond. Between them others find a place."""
 
 _TICK = timedelta(microseconds=1)
+
+
+type Told = tuple[Row, datetime, Mapping[str, Any] | None]
+"""A current row, since when there is something new of it, and what: values that differ, or None where it ended."""
+
+
+async def follow(
+    connection: Executor, vt: VersionedTable, told: Sequence[Told], stamp: Stamp, *, where: ColumnElement[bool]
+) -> None:
+    """What `learn` and `unlearn` do to rows that are current and locked, each at most once: all at one go.
+
+    No moment lies before the row's own `known_from`.
+    """
+    if not told:
+        return
+    time = DateTime(timezone=True)
+    ends = func.unnest(
+        bindparam("rows", [row["id"] for row, _, _ in told], type_=ARRAY(UUID)),
+        bindparam("ends", [moment for _, moment, _ in told], type_=ARRAY(time)),
+    ).table_valued(column("id", UUID), column("at", time), name="told")
+    ends = ends.render_derived()
+    ended = update(vt.table).where(where, vt.table.c.id == ends.c.id)
+    await connection.execute(ended.values(known_to=ends.c.at, closed_origin=stamp.origin))
+    new = [_next(vt, row, moment, values, stamp) for row, moment, values in told if values is not None]
+    if new:
+        await connection.execute(insert(vt.table), new)
+
+
+def _next(vt: VersionedTable, row: Row, moment: datetime, values: Mapping[str, Any], stamp: Stamp) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in vt.copied},
+        **values,
+        "id": uuid.uuid4(),
+        "version": max(stamp.version, row["version"] + _APART),
+        "known_from": moment,
+        "known_to": None,
+        "recorded_at": stamp.at,
+        "origin": stamp.origin,
+        "closed_origin": None,
+    }
 
 
 def known_since(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:

@@ -27,8 +27,8 @@ from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
 from neuromem.relations import GraphRules
 from neuromem.services.graph_memory import GraphMemoryService
-from neuromem.services.hygiene import Derived, HygieneService, Outcome
-from neuromem.services.kv import KVService
+from neuromem.services.hygiene import Derived, HygieneService, Link, Outcome
+from neuromem.services.kv import KVService, Told
 from neuromem.services.memories import MemoryService
 from neuromem.services.search import SearchService, memory_row
 from neuromem.types import (
@@ -231,21 +231,22 @@ class _Run:
             row = {**memory_row(self.user_id, memory, self.stamp), self.session.tables.vector_column: vector}
             derived.append(Derived(row, self.known.sources(sources), self.known.of(sources, self.stamp)))
         hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules, scan=scan)
-        for item in sorted(derived, key=lambda item: item.known_from):
-            memory_id, outcome = await hygiene.remember(item)
+        for memory_id, outcome in await hygiene.remember(sorted(derived, key=lambda item: item.known_from)):
             self.memories.setdefault(outcome, []).append(memory_id)
 
     async def set_profile(self, extraction: Extraction) -> None:
-        hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules)
-        for moment, sources, items in self.known.groups(extraction.profile_updates, self.stamp):
-            values = {update.key: update.value for update in items}
-            kv = KVService(self.session)
-            told = await kv.learn(PROFILE_NAMESPACE, self.user_id, values, self.stamp, known_from=moment)
-            for key, (entry_id, changed) in told.items():
-                if values[key] is not None:
-                    await hygiene.link("kv", entry_id, self.known.sources(sources), moment)
-                if changed:
-                    self.profile[key] = None
+        groups = self.known.groups(extraction.profile_updates, self.stamp)
+        said = [(Told(item.key, item.value, moment), sources) for moment, sources, items in groups for item in items]
+        learned = await KVService(self.session).learn(
+            PROFILE_NAMESPACE, self.user_id, [told for told, _ in said], self.stamp
+        )
+        links: list[Link] = []
+        for (told, sources), done in zip(said, learned, strict=True):
+            if told.value is not None:
+                links.append(Link("kv", done.entry_id, self.known.sources(sources), told.known_from))
+            if done.changed:
+                self.profile[told.key] = None
+        await HygieneService(self.session, self.user_id, self.stamp, self.rules).link(links)
 
     async def relate(self, extraction: Extraction) -> None:
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
