@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import UUID, ColumnElement, DateTime, Table, bindparam, column, func, insert, or_, select, update
+from sqlalchemy import UUID, ColumnElement, DateTime, Table, and_, bindparam, column, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
@@ -34,19 +34,30 @@ async def follow(
 
     No moment lies before the row's own `known_from`.
     """
-    if not told:
-        return
-    time = DateTime(timezone=True)
-    ends = func.unnest(
-        bindparam("rows", [row["id"] for row, _, _ in told], type_=ARRAY(UUID)),
-        bindparam("ends", [moment for _, moment, _ in told], type_=ARRAY(time)),
-    ).table_valued(column("id", UUID), column("at", time), name="told")
-    ends = ends.render_derived()
-    ended = update(vt.table).where(where, vt.table.c.id == ends.c.id)
-    await connection.execute(ended.values(known_to=ends.c.at, closed_origin=stamp.origin))
+    await end_rows(connection, vt, {row["id"]: moment for row, moment, _ in told}, stamp, where=where)
     new = [_next(vt, row, moment, values, stamp) for row, moment, values in told if values is not None]
     if new:
         await connection.execute(insert(vt.table), new)
+
+
+async def end_rows(
+    connection: Executor,
+    vt: VersionedTable,
+    ends: Mapping[uuid.UUID, datetime],
+    stamp: Stamp,
+    *,
+    where: ColumnElement[bool],
+) -> None:
+    """Ends current rows, each (by its id) at a moment of its own."""
+    if not ends:
+        return
+    told = func.unnest(
+        bindparam("rows", list(ends), type_=ARRAY(UUID)),
+        bindparam("moments", list(ends.values()), type_=ARRAY(DateTime(timezone=True))),
+    ).table_valued(column("id", UUID), column("at", DateTime(timezone=True)), name="told")
+    told = told.render_derived()
+    mine = and_(where, vt.table.c.id == told.c.id, vt.table.c.known_to.is_(None))
+    await connection.execute(update(vt.table).where(mine).values(known_to=told.c.at, closed_origin=stamp.origin))
 
 
 def _next(vt: VersionedTable, row: Row, moment: datetime, values: Mapping[str, Any], stamp: Stamp) -> dict[str, Any]:

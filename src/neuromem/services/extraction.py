@@ -2,16 +2,14 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from typing import Any
-
-from sqlalchemy import insert
 
 from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider
 from memground.postgres.arms import Scan
-from memground.postgres.versioned import lock_name, new_row
+from memground.postgres.versioned import lock_name
 from memground.view import View
 from neuromem.db import Session
 from neuromem.extraction.asking import Asked, Turn, extraction_messages
@@ -26,10 +24,10 @@ from neuromem.queries import extraction as queries
 from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
 from neuromem.relations import GraphRules
-from neuromem.services.graph_memory import GraphMemoryService
+from neuromem.services.graph_memory import GraphMemoryService, ToldTriples
 from neuromem.services.hygiene import Derived, HygieneService, Link, Outcome
 from neuromem.services.kv import KVService, Told
-from neuromem.services.memories import MemoryService
+from neuromem.services.memories import MemoryService, source_link
 from neuromem.services.search import SearchService, memory_row
 from neuromem.types import (
     DEFAULT_IMPORTANCE,
@@ -250,39 +248,23 @@ class _Run:
 
     async def relate(self, extraction: Extraction) -> None:
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
-        for moment, sources, items in self.known.groups(extraction.triples, self.stamp):
-            done = await graph.store_triples(
-                self.user_id, items, sources=self.known.sources(sources), known_from=moment, stamp=self.stamp
-            )
-            before = self.triples
-            self.triples = StoredTriples(
-                before.stored + done.stored,
-                before.ended + done.ended,
-                before.changed + done.changed,
-                before.unchanged + done.unchanged,
-            )
+        groups = self.known.groups(extraction.triples, self.stamp)
+        told = [ToldTriples(items, self.known.sources(sources), moment) for moment, sources, items in groups]
+        done = await graph.store_told(self.user_id, told, stamp=self.stamp)
+        self.triples = StoredTriples(
+            *(tuple(edge for one in done for edge in getattr(one, field.name)) for field in fields(StoredTriples))
+        )
 
     async def mark(self, read: Mapping[str, datetime]) -> None:
         """Each message is a source of this run, which by itself says nothing."""
         run = uuid.uuid4()
-        new = [
-            new_row(
-                self.stamp,
-                {
-                    "link_id": uuid.uuid4(),
-                    "user_id": self.user_id,
-                    "derived_kind": EXTRACTION,
-                    "derived_id": run,
-                    "source_kind": "message",
-                    "source_id": uuid.UUID(message_id),
-                    "span": None,
-                },
-                known_from=moment,
+        links = [
+            source_link(
+                self.user_id, EXTRACTION, run, Source("message", message_id), known_from=moment, stamp=self.stamp
             )
             for message_id, moment in read.items()
         ]
-        if new:
-            await self.session.execute(insert(self.session.tables.memory_sources.table), new)
+        await MemoryService(self.session).store_links(links)
 
 
 def _turn(row: Any) -> Turn:

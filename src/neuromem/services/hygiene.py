@@ -16,7 +16,6 @@ from memground.clock import Stamp
 from memground.postgres import versioned
 from memground.postgres.arms import Scan
 from memground.postgres.backdated import Backdated, Told, follow
-from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Row
 from memground.view import contains
 from neuromem.db import Session
@@ -25,6 +24,7 @@ from neuromem.extraction.policy import HygieneRules
 from neuromem.queries import extraction as queries
 from neuromem.queries import memories
 from neuromem.queries.scope import Shape
+from neuromem.services.memories import MemoryService, source_link
 from neuromem.types import MemoryType, Source
 
 type Outcome = Literal["added", "enriched", "restated"]
@@ -156,22 +156,12 @@ class HygieneService:
                 if not any(contains(row["known_from"], row["known_to"], link.known_from) for row in known):
                     new.append(self._new_link(link, source, known))
                     known.append(new[-1])
-        if new:
-            columns = tuple(new[0])
-            table = self._tables.memory_sources.table
-            await self._session.execute(insertion(table, columns), lists(table, columns, new))
+        await MemoryService(self._session).store_links(new)
 
     def _new_link(self, link: Link, source: Source, known: Sequence[Row]) -> dict[str, Any]:
-        values = {
-            "link_id": uuid.uuid4(),
-            "user_id": self._user_id,
-            "derived_kind": link.kind,
-            "derived_id": link.derived_id,
-            "source_kind": source.kind,
-            "source_id": uuid.UUID(source.id),
-            "span": source.span,
-        }
-        row = versioned.new_row(self._stamp, values, known_from=link.known_from)
+        row = source_link(
+            self._user_id, link.kind, link.derived_id, source, known_from=link.known_from, stamp=self._stamp
+        )
         later = [other for other in known if other["known_from"] > link.known_from]
         if later:
             first = min(later, key=lambda other: other["known_from"])
