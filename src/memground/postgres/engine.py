@@ -5,13 +5,14 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import BigInteger, RowMapping, Select, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Result
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -166,3 +167,10 @@ def locking(name: str, *, shared: bool = False) -> str:
     What stands in it is a number of our own making, no input.
     """
     return f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({advisory_key(name)})"
+
+
+async def lock_names(connection: Executor, names: Sequence[str]) -> None:
+    """Holds several names until the transaction ends, each alone, in the order given."""
+    keys = bindparam("keys", [advisory_key(name) for name in names], type_=ARRAY(BigInteger))
+    held = func.unnest(keys).table_valued("key", name="held").render_derived()
+    await connection.execute(select(func.pg_advisory_xact_lock(held.c.key)))

@@ -276,13 +276,6 @@ async def lock_name(connection: Executor, name: str, *, shared: bool = False) ->
     await connection.execute(_LOCK_SHARED if shared else _LOCK, {"key": advisory_key(name)})
 
 
-async def lock_names(connection: Executor, names: Sequence[str]) -> None:
-    """Holds several names, each alone, in the order given."""
-    keys = bindparam("keys", [advisory_key(name) for name in names], type_=ARRAY(BigInteger))
-    held = func.unnest(keys).table_valued("key", name="held").render_derived()
-    await connection.execute(select(func.pg_advisory_xact_lock(held.c.key)))
-
-
 _KEY = bindparam("key", type_=BigInteger)
 _LOCK, _LOCK_SHARED = select(func.pg_advisory_xact_lock(_KEY)), select(func.pg_advisory_xact_lock_shared(_KEY))
 

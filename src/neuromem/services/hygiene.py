@@ -187,7 +187,7 @@ class HygieneService:
             if not rows:
                 return found
             table = self._tables.embeddings.table
-            wanted = [table.c.user_id == self._user_id, table.c.id.in_(list(rows)), table.c.known_to.is_(None)]
+            wanted = [table.c.user_id == self._user_id, table.c.id.in_(list(rows)), versioned.known_now(table)]
             held = select(table).where(*wanted).order_by(table.c.memory_id).with_for_update()
             current = {row["id"]: row for row in (await self._session.execute(held)).mappings()}
             if len(current) == len(rows):

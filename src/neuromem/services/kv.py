@@ -12,7 +12,7 @@ from memground.clock import Stamp
 from memground.errors import InvalidInputError
 from memground.postgres import backdated, versioned
 from memground.postgres.backdated import Backdated
-from memground.postgres.engine import Row
+from memground.postgres.engine import Row, lock_names
 from memground.text import check_json, check_text
 from memground.view import View
 from neuromem import checks
@@ -121,7 +121,7 @@ class KVService:
         keys = sorted({item.key for item in told})
         if not keys:
             return []
-        await versioned.lock_names(self._session, [self._name(namespace, scope_id, key) for key in keys])
+        await lock_names(self._session, [self._name(namespace, scope_id, key) for key in keys])
         learned: dict[int, Learned] = {}
         rest = dict(enumerate(told))
         while rest:  # each key once a round: what is told next follows what was told before
