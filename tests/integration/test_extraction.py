@@ -292,6 +292,22 @@ async def test_triples_become_edges_with_both_clocks_and_sources(life: Life) -> 
         assert (str(first.triples.stored[0].edge_id), sources[0]) in [(str(a), str(b)) for a, b in found]
 
 
+async def test_a_diff_tells_which_messages_were_extracted_then(life: Life) -> None:
+    await life.learn(2, "likes tea", sources=[*await life.say(1, "I like tea"), *await life.say(2, "and so on")])
+    await life.say(3, "what else?")
+    life.clock.set(at(4))
+
+    async def learned(start: float, end: float) -> list[tuple[str, bool]]:
+        found = (await life.mind.diff("anna", at(start), at(end))).learned
+        return [(change.after.content, change.after.extracted) for change in found if change.kind == "message"]
+
+    assert await learned(0, 4) == [("I like tea", True), ("and so on", True), ("what else?", False)]
+    assert await learned(0, 1.5) == [("I like tea", False)]
+    await life.mind.rollback("anna", at(0))
+    (forgotten, _, _) = [c for c in (await life.mind.diff("anna", at(3), at(5))).forgotten if c.kind == "message"]
+    assert forgotten.before.extracted
+
+
 async def test_undo_takes_an_extraction_back(life: Life) -> None:
     await life.learn(1, Fact("likes tea", confidence=0.5), profile_updates={"city": "Oslo"})
     await life.learn(2, "Likes tea", "likes rain", profile_updates={"city": "Porto"}, origin="second")

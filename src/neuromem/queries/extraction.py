@@ -160,10 +160,10 @@ def before(tables: Tables, user_id: str, session_id: str, seq: int, limit: int) 
 def counted(tables: Tables, user_id: str) -> Query:
     """(total, extracted) of a user's messages."""
     table = tables.conversations.table
-    read = extracted(tables, known_now)
-    return select(func.count().label("total"), func.count().filter(read).label("extracted")).where(
-        table.c.user_id == user_id, known_now(table)
-    )
+    every = select(func.count()).select_from(table).where(table.c.user_id == user_id, known_now(table))
+    # Two counts: as a filter of one, whether a message was extracted would be looked up for each by itself.
+    read = every.where(extracted(tables, known_now))
+    return select(every.scalar_subquery().label("total"), read.scalar_subquery().label("extracted"))
 
 
 def planned(tables: Tables, user_id: str) -> Query:
