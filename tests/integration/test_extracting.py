@@ -9,7 +9,7 @@ import pytest
 
 from memground.embedding import OpenAIEmbedding
 from memground.postgres.queue import JobPolicy
-from neuromem import ExtractionPolicy, NeuroMemory, NewMessage
+from neuromem import ExtractionPolicy, Fact, NeuroMemory, NewMessage
 from neuromem.providers.llm import CallbackLLM, OpenAILLM
 from support import openai_server as faults
 from support.embeddings import HashEmbedding
@@ -444,3 +444,70 @@ async def test_two_programs_share_the_work(extracting: Extracting, models: OpenA
     assert len(await contents(minds[0])) == 9
     shared = next(m for m in (await minds[0].list_memories("anna")).items if m.content == "shared")
     assert len(shared.sources) == 8
+
+
+@pytest.mark.parametrize("ingest_first", [True, False])
+async def test_a_transaction_of_the_program_s_own_never_loses_to_the_worker(
+    open_mind: OpenMind, ingest_first: bool
+) -> None:
+    """Both need the session's job and the user's extraction, in either order; the worker gives way, and asks no model
+    again."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    calls: list[int] = []
+
+    async def slow(messages: list[dict[str, Any]]) -> str:
+        calls.append(len(turns_of({"messages": messages})))
+        begun.set()
+        await go_on.wait()
+        return answer({"messages": messages})
+
+    policy = ExtractionPolicy(messages=1, idle=0)
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(slow), background=QUICK, extraction=policy)
+    await say(mind, "fact: likes tea")
+    await asyncio.wait_for(begun.wait(), 10)
+    async with mind.transaction() as tx:
+        steps = [
+            lambda: tx.ingest("anna", "user", "fact: likes rain", session_id="s1"),
+            lambda: tx.apply_extraction("anna", facts=[Fact("likes boats")]),
+        ]
+        first, second = steps if ingest_first else steps[::-1]
+        await first()
+        go_on.set()
+        await asyncio.sleep(0.3)
+        await second()
+        await asyncio.sleep(1.2)
+    await mind.wait_idle(timeout=20)
+    assert await contents(mind) == ["likes boats", "likes rain", "likes tea"]
+    assert await told(mind) == (2, 0, 0)
+    assert calls == [1, 1]
+
+
+async def test_undo_of_what_the_worker_stored_by_its_origin(extracting: Extracting) -> None:
+    """The turns wait again, until somebody asks for them; then what is learned is the same, from the same turns."""
+    mind = await extracting()
+    await say(mind, "fact: likes tea. city = Porto\nanna -likes-> tea")
+    await mind.wait_idle(timeout=20)
+
+    async def learned() -> tuple[Any, ...]:
+        (memory,) = (await mind.list_memories("anna")).items
+        facts = await mind.graph.find_entity_facts("anna", "anna")
+        profile = await mind.kv.list("profile", "anna")
+        return (
+            memory.content, memory.known_from, memory.sources, [(fact.content, fact.sources) for fact in facts],
+            [(entry.key, entry.value) for entry in profile],
+        )  # fmt: skip
+
+    before = await learned()
+    (memory,) = (await mind.list_memories("anna")).items
+    undone = await mind.undo("anna", origin=memory.origin)
+    assert await contents(mind) == []
+    assert await mind.kv.list("profile", "anna") == []
+    assert await mind.graph.find_entity_facts("anna", "anna") == []
+    assert await told(mind) == (0, 1, 0)
+    assert await mind.extract("anna") == 1
+    await mind.wait_idle(timeout=20)
+    assert await told(mind) == (1, 0, 0)
+    after = await learned()
+    assert (after[0], after[2:]) == (before[0], before[2:])
+    assert after[1] == undone.at, "what was taken back stays taken back until then"
+    assert (await mind.as_of(before[1]).list_memories("anna")).items[0].content == "likes tea"

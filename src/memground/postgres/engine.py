@@ -36,7 +36,7 @@ class Executor(Protocol):
 
 
 _SCHEMES = ("postgres", "postgresql")
-_DEADLOCK = "40P01"
+_DEADLOCK, _TIMED_OUT = "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -121,6 +121,8 @@ async def reporting(url: str) -> AsyncGenerator[None]:
             raise ConflictError(
                 "this transaction and another waited for each other; this one was rolled back, run it again"
             ) from error
+        if sqlstate(error) == _TIMED_OUT:
+            raise ConflictError("another transaction held for too long what this one needs; run it again") from error
         raise
 
 
@@ -167,6 +169,14 @@ def locking(name: str, *, shared: bool = False) -> str:
     What stands in it is a number of our own making, no input.
     """
     return f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({advisory_key(name)})"
+
+
+async def give_way(connection: Executor, seconds: float) -> None:
+    """Lets the transaction fail (ConflictError) when it has waited so long for a lock.
+
+    Below `deadlock_timeout` (a second unless set otherwise) it is this transaction that gives way in a deadlock.
+    """
+    await connection.execute(select(func.set_config("lock_timeout", f"{seconds * 1000:.0f}ms", True)))
 
 
 async def lock_names(connection: Executor, names: Sequence[str]) -> None:

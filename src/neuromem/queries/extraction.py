@@ -34,7 +34,7 @@ from memground.postgres.engine import Query
 from memground.postgres.versioned import known_now
 from neuromem.models import Tables
 from neuromem.queries.memories import columns
-from neuromem.queries.messages import extracted
+from neuromem.queries.messages import EXTRACTION, extracted
 from neuromem.queries.scope import Shape, built_once, owned
 
 EXTRACT = "extract"
@@ -105,6 +105,17 @@ def linked(tables: Tables, user_id: str, derived: Sequence[uuid.UUID], sources: 
     )
     told = select(c.derived_id, c.source_id, c.known_from, c.known_to, c.origin)
     return told.where(c.user_id == user_id, *ends)
+
+
+def taken_back(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
+    """(source_id, moment): when the extraction of those of certain messages that were extracted once was undone."""
+    table = tables.memory_sources.table
+    c = table.c
+    wanted = c.source_id == any_(bindparam("ids", list(ids), type_=ARRAY(UUID)))
+    ended = select(c.source_id, func.max(c.known_to).label("moment")).where(
+        c.user_id == user_id, c.derived_kind == EXTRACTION, wanted
+    )
+    return ended.group_by(c.source_id).having(func.bool_and(~known_now(table)))
 
 
 def last(tables: Tables, user_id: str, memory_id: uuid.UUID) -> Query:

@@ -6,7 +6,8 @@ import uuid
 from datetime import UTC, tzinfo
 
 from memground.embedding import EmbeddingProvider
-from memground.errors import ModelMismatchError, TruncatedError, UnavailableError
+from memground.errors import ConflictError, ModelMismatchError, TruncatedError, UnavailableError
+from memground.postgres.engine import give_way
 from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.extraction.asking import Asked
@@ -20,6 +21,9 @@ from neuromem.types import Source
 
 CALLS_AT_ONCE = 4
 """Sessions that one program has the language model read at the same time."""
+
+_PATIENCE, _PAUSE, _STORING = 0.5, 0.1, 200
+"""Seconds that storing waits for others before it gives way, and then until it tries again; how often."""
 
 _log = logging.getLogger("neuromem.background")
 
@@ -96,8 +100,24 @@ class MessageExtractor:
     async def _store(
         self, lease: Lease, job: Job, asked: Asked, extraction: Extraction, vectors: Vectors, *, all_of_it: bool
     ) -> None:
-        """Stores it once. What was left out (not `all_of_it`) goes on at once."""
+        """Stores it once. What was left out (not `all_of_it`) goes on at once.
+
+        A program's own transactions take the same locks in whatever order it calls us. Of two that wait for each
+        other this one, which can be run again at no cost, gives way.
+        """
+        for _ in range(_STORING):
+            try:
+                return await self._try_to_store(lease, job, asked, extraction, vectors, all_of_it=all_of_it)
+            except ConflictError as error:
+                _log.info("storing what was extracted waits: %s", error)
+                await asyncio.sleep(_PAUSE)
+        return await self._try_to_store(lease, job, asked, extraction, vectors, all_of_it=all_of_it)
+
+    async def _try_to_store(
+        self, lease: Lease, job: Job, asked: Asked, extraction: Extraction, vectors: Vectors, *, all_of_it: bool
+    ) -> None:
         async with self._database.session() as session:
+            await give_way(session, _PATIENCE)
             await session.hold(job.owner)
             payload = await self._queue.payload(session, lease, job.ref)
             if payload is None or not await self._queue.finish(session, lease, [job.ref]):

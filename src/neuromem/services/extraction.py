@@ -179,6 +179,9 @@ class MemoryExtractionService:
                 named |= {key: Source("message", key) for key in item.sources if key not in named}
         links = {uuid.UUID(key): [source] for key, source in named.items()}
         since = await MemoryService(self._session).sources_known_since(user_id, links)
+        # What was taken back stays as it was: read again, a message counts from then on.
+        for row in await self._session.execute(queries.taken_back(self._tables, user_id, list(links))):
+            since[row.source_id] = max(since[row.source_id], row.moment)
         return _Known({str(key): moment for key, moment in since.items()}, named)
 
 
