@@ -28,6 +28,7 @@ def commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
         "memory": ["--turns", "50000" if full else "5000"],
         "ingest": [],
         "graph": [],
+        "extraction": [],
         "latency": ["--sizes", *map(str, sizes), *(["--data", str(chosen.data)] if chosen.data else [])],
     }
     if chosen.locomo is not None:

@@ -59,7 +59,7 @@ def figures(folder: Path = FOLDER) -> dict[str, list[Figure]]:
     """By benchmark, those that have a result in the folder."""
     readers = {
         "quality": _quality, "asof": _asof, "latency": _latency, "ingest": _ingest, "startup": _startup,
-        "memory": _memory, "graph": _graph,
+        "memory": _memory, "graph": _graph, "extraction": _extraction,
     }  # fmt: skip
     found = {name: newest(name, folder) for name in readers}
     return {name: list(readers[name](result)) for name, result in found.items() if result is not None}
@@ -168,3 +168,11 @@ def _graph(result: Result) -> Iterator[Figure]:
     yield Figure(name, max(found[f"path {way} a hub, now"]["p95"] for way in ("through", "to")), 50.0, floor=trip)
     yield Figure(f"facts about what is named, {edges // 10:,} edges", found["facts, now"]["p50"], 2.0, floor=trip)
     yield Figure("30 triples stored, p50", found["store 30 triples"]["p50"], 200.0, floor=trip)
+
+
+def _extraction(result: Result) -> Iterator[Figure]:
+    found = result["milliseconds"]
+    trip = f"{result['round_trips']:.0f} × {found['round trip']['p50']} ms round trip"
+    yield Figure(
+        f"{result['turns']} turns extracted, besides the models, p50", found["extraction"]["p50"], 200.0, floor=trip
+    )

@@ -177,6 +177,12 @@ def test_memory(results: Path) -> None:
     assert steps["python"] < steps["neuromem imported"] < steps["model loaded"] <= steps["importing, peak"]
 
 
+def test_extraction(results: Path) -> None:
+    found = run("extraction", results, "--known", "30", "--rounds", "2")
+    assert found["milliseconds"]["extraction"]["p50"] > 0
+    assert found["round_trips"] < 60
+
+
 def test_graph(results: Path) -> None:
     found = run("graph", results, "--edges", "300", "--hub", "30", "--calls", "3")
     assert (found["edges"], found["hub"]) == (300, 30)

@@ -9,7 +9,7 @@ import pytest
 
 from memground.embedding import OpenAIEmbedding
 from memground.postgres.queue import JobPolicy
-from neuromem import ExtractionPolicy, NeuroMemory, NewMessage
+from neuromem import ExtractionPolicy, Fact, NeuroMemory, NewMessage
 from neuromem.providers.llm import CallbackLLM, OpenAILLM
 from support import openai_server as faults
 from support.embeddings import HashEmbedding
@@ -255,9 +255,8 @@ async def test_a_mind_without_a_model_does_not_wait_for_what_it_cannot_do(
         faults.message(content="I am sorry, I cannot help with that."),
         faults.message(content='["facts"]'),
         faults.message(content=None, refusal="no"),
-        faults.cut_short(3),
     ],
-    ids=["429", "500", "time-out", "dropped", "no JSON", "HTML", "nothing", "prose", "wrong JSON", "refusal", "cut"],
+    ids=["429", "500", "time-out", "dropped", "no JSON", "HTML", "nothing", "prose", "wrong JSON", "refusal"],
 )
 async def test_after_any_fault_the_next_try_succeeds(
     extracting: Extracting, models: OpenAIServer, fault: faults.Fault
@@ -270,6 +269,39 @@ async def test_after_any_fault_the_next_try_succeeds(
     assert await contents(mind) == ["likes rain", "likes tea"]
     assert await told(mind) == (2, 0, 0)
     assert [len(memory.sources) for memory in (await mind.list_memories("anna")).items] == [1, 1]
+
+
+async def test_an_answer_that_is_cut_off_is_asked_for_again_about_half_of_the_turns(
+    extracting: Extracting, models: OpenAIServer
+) -> None:
+    mind = await extracting()
+    models.fail_next(faults.cut_short(200), faults.cut_short(3))
+    await say(mind, *(f"fact: number {n}" for n in range(10)))
+    await mind.wait_idle(timeout=20)
+    assert shown(models) == [10, 5, 2, 8]
+    assert len(await contents(mind)) == 10
+    assert await told(mind) == (10, 0, 0)
+    assert {len(memory.sources) for memory in (await mind.list_memories("anna")).items} == {1}
+
+
+async def test_a_single_turn_whose_answer_is_always_cut_off_is_set_aside(
+    extracting: Extracting, models: OpenAIServer
+) -> None:
+    mind = await extracting(background=JobPolicy(poll=0.05, backoff=0, attempts=2))
+    whole = models.endpoints[CHAT]
+
+    def cut(body: dict[str, Any]) -> dict[str, Any]:
+        change = faults.cut_short(9).change
+        assert change is not None
+        return change(whole(body)) if any(turn["text"] == "endless" for turn in turns_of(body)) else whole(body)
+
+    models.endpoints[CHAT] = cut
+    await say(mind, "fact: likes tea", "endless", "fact: likes rain")
+    await mind.wait_idle(timeout=20)
+    assert await contents(mind) == ["likes rain", "likes tea"]
+    status = await mind.extraction_status("anna")
+    assert (status.extracted, status.failed) == (2, 1)
+    assert "cut off at max_tokens=4096" in status.failures[0].error
 
 
 async def test_a_model_that_cannot_be_reached_fails_visibly_and_is_asked_again(
@@ -336,7 +368,15 @@ HOSTILE: dict[str, Any] = {
         [],
     ],
     "episodes": {"content": "saw a boat", "happened_at": 12, "emotion": {"valence": 7, "arousal": "high"}},
-    "triples": [{"subject": "a"}, {"subject": "x" * 3_000, "relation": "r", "object": "o"}, None],
+    "triples": [
+        {"subject": "a"},
+        {"subject": "x" * 3_000, "relation": "r", "object": "o"},
+        {"subject": "\u200b", "relation": "likes", "object": "tea"},
+        {"subject": "user", "relation": "!?", "object": "tea"},
+        {"subject": "user", "relation": "likes", "object": "ﷺ" * 100},
+        {"subject": "user", "subject_type": "…", "relation": "likes", "object": "tea"},
+        None,
+    ],
     "profile_updates": {"city": "Porto", "": 1, "big_five": {"openness": 0.9}, "a" * 3_000: 2},
     "unheard_of": True,
 }
@@ -351,6 +391,9 @@ async def test_hostile_items_cost_themselves_not_the_others(extracting: Extracti
     assert "likes tea" in found
     assert "saw a boat" in found
     assert await told(mind) == (1, 0, 0)
+    assert [fact.content for fact in await mind.graph.find_entity_facts("anna", "what does the user like?")] == [
+        "user likes tea"
+    ]
     keys = [entry.key for entry in await mind.kv.list("profile", "anna")]
     assert "city" in keys
     assert not any("five" in key for key in keys)
@@ -411,3 +454,70 @@ async def test_two_programs_share_the_work(extracting: Extracting, models: OpenA
     assert len(await contents(minds[0])) == 9
     shared = next(m for m in (await minds[0].list_memories("anna")).items if m.content == "shared")
     assert len(shared.sources) == 8
+
+
+@pytest.mark.parametrize("ingest_first", [True, False])
+async def test_a_transaction_of_the_program_s_own_never_loses_to_the_worker(
+    open_mind: OpenMind, ingest_first: bool
+) -> None:
+    """Both need the session's job and the user's extraction, in either order; the worker gives way, and asks no model
+    again."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    calls: list[int] = []
+
+    async def slow(messages: list[dict[str, Any]]) -> str:
+        calls.append(len(turns_of({"messages": messages})))
+        begun.set()
+        await go_on.wait()
+        return answer({"messages": messages})
+
+    policy = ExtractionPolicy(messages=1, idle=0)
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(slow), background=QUICK, extraction=policy)
+    await say(mind, "fact: likes tea")
+    await asyncio.wait_for(begun.wait(), 10)
+    async with mind.transaction() as tx:
+        steps = [
+            lambda: tx.ingest("anna", "user", "fact: likes rain", session_id="s1"),
+            lambda: tx.apply_extraction("anna", facts=[Fact("likes boats")]),
+        ]
+        first, second = steps if ingest_first else steps[::-1]
+        await first()
+        go_on.set()
+        await asyncio.sleep(0.3)
+        await second()
+        await asyncio.sleep(1.2)
+    await mind.wait_idle(timeout=20)
+    assert await contents(mind) == ["likes boats", "likes rain", "likes tea"]
+    assert await told(mind) == (2, 0, 0)
+    assert calls == [1, 1]
+
+
+async def test_undo_of_what_the_worker_stored_by_its_origin(extracting: Extracting) -> None:
+    """The turns wait again, until somebody asks for them; then what is learned is the same, from the same turns."""
+    mind = await extracting()
+    await say(mind, "fact: likes tea. city = Porto\nanna -likes-> tea")
+    await mind.wait_idle(timeout=20)
+
+    async def learned() -> tuple[Any, ...]:
+        (memory,) = (await mind.list_memories("anna")).items
+        facts = await mind.graph.find_entity_facts("anna", "anna")
+        profile = await mind.kv.list("profile", "anna")
+        return (
+            memory.content, memory.known_from, memory.sources, [(fact.content, fact.sources) for fact in facts],
+            [(entry.key, entry.value) for entry in profile],
+        )  # fmt: skip
+
+    before = await learned()
+    (memory,) = (await mind.list_memories("anna")).items
+    undone = await mind.undo("anna", origin=memory.origin)
+    assert await contents(mind) == []
+    assert await mind.kv.list("profile", "anna") == []
+    assert await mind.graph.find_entity_facts("anna", "anna") == []
+    assert await told(mind) == (0, 1, 0)
+    assert await mind.extract("anna") == 1
+    await mind.wait_idle(timeout=20)
+    assert await told(mind) == (1, 0, 0)
+    after = await learned()
+    assert (after[0], after[2:]) == (before[0], before[2:])
+    assert after[1] == undone.at, "what was taken back stays taken back until then"
+    assert (await mind.as_of(before[1]).list_memories("anna")).items[0].content == "likes tea"

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from benchmarks.measuring import counted
 from sqlalchemy import select
 
 from memground.clock import ManualClock
@@ -18,8 +19,11 @@ from neuromem import (
     NeuroMemory,
     NewMessage,
     NotFoundError,
+    Source,
     Triple,
 )
+from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
+from neuromem.services.extraction import MemoryExtractionService
 from support.embeddings import HashEmbedding
 
 type OpenMind = Callable[..., Awaitable[NeuroMemory]]
@@ -103,6 +107,57 @@ async def test_one_embedding_call(life: Life, monkeypatch: pytest.MonkeyPatch) -
     assert embedding.calls == before + 1
     await life.learn(2, profile_updates={"city": "Porto"})
     assert embedding.calls == before + 1
+
+
+async def test_thirty_items_are_looked_up_and_written_in_a_few_statements(life: Life) -> None:
+    """The model sees "user" in every sentence, knows a third already, and names a source for each."""
+    await life.learn(1, *(f"User likes thing{n}" for n in range(10)), profile_updates={"city": "Oslo"})
+    said = [(await life.say(minute, f"turn {minute}"))[0] for minute in range(2, 32)]
+
+    def sourced[T](items: list[T]) -> tuple[Extracted[T], ...]:
+        return tuple(Extracted(item, (said[place % 30],)) for place, item in enumerate(items))
+
+    extraction = Extraction(
+        facts=sourced([Fact(f"User likes thing{n}") for n in range(30)]),
+        episodes=sourced([Episode(f"User saw thing{n}") for n in range(30)]),
+        triples=sourced([Triple("user", "likes", f"thing{n}") for n in range(30)]),
+        profile_updates=sourced([ProfileUpdate(f"key{n}", n) for n in range(29)] + [ProfileUpdate("city", "Porto")]),
+    )
+    life.clock.set(at(40))
+    with counted(life.mind) as sent:
+        async with life.mind._db.session() as session:
+            service = MemoryExtractionService(session, life.mind._embedding)
+            vectors = await service.embed(extraction)
+            stamp = session.stamp("many")
+            done = await service.store(
+                "anna", extraction, vectors, stamp, sources=[Source("message", key) for key in said]
+            )
+            await session.commit()
+    assert (len(done.added), len(done.restated), len(done.profile), len(done.triples.stored)) == (50, 10, 30, 30)
+    assert len(sent.sent) <= 40, "\n".join(text for text, _ in sent.sent)
+
+
+async def test_what_concerns_each_other_in_one_extraction_is_told_one_after_the_other(open_mind: OpenMind) -> None:
+    """Whether told at once or in turn, and known before or not: the same is remembered."""
+    rules = HygieneRules(near_duplicate=0.5)
+    told = [
+        "Lives in Porto", "Has a dog", "Lives in Porto near the river", "has a  dog.", "Lives in Porto",
+        "Has a dog Rex", "Lives in Porto near the river since May",
+    ]  # fmt: skip
+    lives: list[list[tuple[str, Any, int]]] = []
+    for number, at_once in enumerate((True, False)):
+        clock = ManualClock(at(0))
+        mind = await open_mind(embedding=HashEmbedding(64), clock=clock, background=False, hygiene=rules)
+        user = f"user{number}"
+        for texts in (["Lives in Porto"], told if at_once else None, *([] if at_once else [[text] for text in told])):
+            if texts is not None:
+                message = await mind.ingest(user, "user", "…", timestamp=at(0))
+                await mind.apply_extraction(user, facts=[Fact(text) for text in texts], sources=[message.message_id])
+                clock.advance(timedelta(seconds=1))
+        found = (await mind.list_memories(user)).items
+        lives.append(sorted((m.content, m.metadata, m.importance) for m in found))
+    assert lives[0] == lives[1]
+    assert [content for content, _, _ in lives[0]] == ["Has a dog Rex", "Lives in Porto near the river since May"]
 
 
 async def test_told_again_it_gets_a_source_more_and_counts_from_then(life: Life) -> None:
@@ -246,6 +301,22 @@ async def test_triples_become_edges_with_both_clocks_and_sources(life: Life) -> 
             select(links.c.derived_id, links.c.source_id).where(links.c.derived_kind == "edge")
         )
         assert (str(first.triples.stored[0].edge_id), sources[0]) in [(str(a), str(b)) for a, b in found]
+
+
+async def test_a_diff_tells_which_messages_were_extracted_then(life: Life) -> None:
+    await life.learn(2, "likes tea", sources=[*await life.say(1, "I like tea"), *await life.say(2, "and so on")])
+    await life.say(3, "what else?")
+    life.clock.set(at(4))
+
+    async def learned(start: float, end: float) -> list[tuple[str, bool]]:
+        found = (await life.mind.diff("anna", at(start), at(end))).learned
+        return [(change.after.content, change.after.extracted) for change in found if change.kind == "message"]
+
+    assert await learned(0, 4) == [("I like tea", True), ("and so on", True), ("what else?", False)]
+    assert await learned(0, 1.5) == [("I like tea", False)]
+    await life.mind.rollback("anna", at(0))
+    (forgotten, _, _) = [c for c in (await life.mind.diff("anna", at(3), at(5))).forgotten if c.kind == "message"]
+    assert forgotten.before.extracted
 
 
 async def test_undo_takes_an_extraction_back(life: Life) -> None:

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 
 from memground.postgres.embedded import EmbeddedPostgres
-from support.extraction_killing import Place, State, differing, strike_round, undisturbed
-from support.openai_server import OpenAIServer, slow
-from support.scripted_model import answer
+from support.extraction_killing import Place, State, differing, side_by_side, strike_round, undisturbed
+from support.openai_server import CHAT, OpenAIServer, slow
+from support.scripted_model import answer, turns_of
 
 TURNS = 30
 ROUNDS = 10
@@ -42,3 +42,12 @@ async def test_killed_programs(place: Place, models: OpenAIServer, expected: Sta
         models.fail_next(*[slow(0.05)] * 20)  # so that a kill often falls into a call
         found = await strike_round(replace(place, user=f"killed-{seed}"), seed)
         assert differing(found, expected) == [], seed
+
+
+async def test_two_programs_in_two_processes(place: Place, models: OpenAIServer, expected: State) -> None:
+    """Both are told the same conversation and extract it, at the same time: each turn once."""
+    for seed in (100, 101):
+        before = models.count(CHAT)
+        found = await side_by_side(replace(place, user=f"shared-{seed}"), seed)
+        assert differing(found, expected) == [], seed
+        assert sum(len(turns_of(call.body)) for call in models.calls[before:] if call.path == CHAT) < 2 * TURNS

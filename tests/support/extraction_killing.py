@@ -93,6 +93,30 @@ async def undisturbed(place: Place) -> State:
 async def strike_round(place: Place, seed: int) -> State:
     """Kills the child at a random moment of its life, goes on, and says how it ended."""
     chance = random.Random(seed)
+    child = await _begun(place, seed)
+    await asyncio.sleep(chance.uniform(0, 1.5))
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+    async with place.mind() as mind:
+        await ingest(mind, place, chance)
+        await mind.wait_idle(timeout=120)
+        return await state(mind, place)
+
+
+async def side_by_side(place: Place, seed: int) -> State:
+    """Lives the same life as a child, at the same time, and says how it ended."""
+    child = await _begun(place, seed)
+    async with place.mind() as mind:
+        await ingest(mind, place, random.Random(seed + 1))
+        await mind.wait_idle(timeout=120)
+        found = await state(mind, place)
+    os.kill(child.pid, signal.SIGKILL)
+    await child.wait()
+    return found
+
+
+async def _begun(place: Place, seed: int) -> asyncio.subprocess.Process:
+    """A child that ingests and extracts."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         __file__,
@@ -102,13 +126,7 @@ async def strike_round(place: Place, seed: int) -> State:
     )
     assert child.stdout is not None
     assert await asyncio.wait_for(child.stdout.readline(), 60) == b"begun\n"
-    await asyncio.sleep(chance.uniform(0, 1.5))
-    os.kill(child.pid, signal.SIGKILL)
-    await child.wait()
-    async with place.mind() as mind:
-        await ingest(mind, place, chance)
-        await mind.wait_idle(timeout=120)
-        return await state(mind, place)
+    return child
 
 
 async def state(mind: NeuroMemory, place: Place) -> State:

@@ -1,6 +1,7 @@
 """Hundreds of kills; see README.md. Writes `benchmarks/results/<date>-kill.json`."""
 
 import time
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -64,6 +65,7 @@ def show(what: str, outcomes: list[Outcome], of: int) -> None:
 
 
 def save(programs: list[Outcome], servers: list[Outcome], seconds: float) -> None:
+    from benchmarks.results_file import FOLDER
     from benchmarks.results_file import save as save_results  # only on the path when started from the repository
 
     def summed(outcomes: list[Outcome]) -> dict[str, object]:
@@ -78,4 +80,5 @@ def save(programs: list[Outcome], servers: list[Outcome], seconds: float) -> Non
         }
 
     figures = {"turns_a_round": TURNS, "programs_killed": summed(programs), "servers_killed": summed(servers)}
-    print(save_results("kill", {**figures, "seconds": round(seconds)}), flush=True)
+    options = Namespace(no_save=False, results=FOLDER)
+    save_results("kill", {**figures, "seconds": round(seconds)}, options)

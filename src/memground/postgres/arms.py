@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from sqlalchemy import (
     BigInteger,
     Column,
+    ColumnClause,
     ColumnElement,
     Float,
+    FromClause,
     Index,
     Integer,
     String,
@@ -139,14 +141,25 @@ class VectorArm:
         """The indexes of owners who have many rows."""
         return OwnIndexes(self.column, self.owner, self.dims)
 
+    def one_of(self, numbers: ColumnElement[Any], place: ColumnElement[int]) -> ColumnElement[Any]:
+        """The vector at a place, from 1 on, of those that an array of numbers holds one after the other."""
+        first = (place - 1) * _whole(self.dims)
+        return cast(numbers[first + 1 : first + _whole(self.dims)], _Cast(self.dims))
+
     def candidates(
-        self, ids: ColumnElement[Any], where: Sequence[ColumnElement[bool]], *, limit: int, scan: Scan
+        self,
+        ids: ColumnElement[Any],
+        where: Sequence[ColumnElement[bool]],
+        *,
+        limit: int,
+        scan: Scan,
+        to: ColumnElement[Any] | None = None,
     ) -> Query:
-        """(id, score) of the `limit` rows nearest to :vector, of those `where` admits."""
-        asked: ColumnElement[Any] = bindparam("vector", type_=HalfVector(self.dims))
+        """(id, score) of the `limit` rows nearest to :vector (or to the column `to`), of those `where` admits."""
+        asked: ColumnElement[Any] = bindparam("vector", type_=HalfVector(self.dims)) if to is None else to
         # A subquery is cast once; by itself it would be cast for every row, because a kept plan cannot fold it.
         # (An index, however, is only asked for what is no subquery.)
-        once = select(asked).scalar_subquery()
+        once = select(asked).scalar_subquery() if to is None else to
         rows = select(ids.label("id"), self._distance(once).label("distance"))
         rows = rows.where(self.column.is_not(None), *where)
         if scan is Scan.OWN:
@@ -154,7 +167,8 @@ class VectorArm:
         elif scan is Scan.SHARED:
             rows = rows.with_only_columns(ids.label("id"), self._distance(asked).label("distance"))
             rows = rows.order_by(self._distance(asked)).limit(_whole(_reach(limit)))
-        found = rows.subquery("found")
+        # What many are asked for stands beside the rows: found anew for each.
+        found = rows.subquery("found") if to is None else rows.correlate(_source(to)).lateral("found")
         # Ordered by the score, not by the distance: for that the planner would take the index, also for an exact scan,
         # and believe that an approximate one yields sorted rows. It is also the one number computed per row.
         score = 1.0 - found.c.distance
@@ -186,6 +200,12 @@ class VectorArm:
 
     def _distance(self, asked: ColumnElement[Any]) -> ColumnElement[float]:
         return self.column.op("<=>", return_type=Float())(asked)
+
+
+def _source(column: ColumnElement[Any]) -> FromClause:
+    assert isinstance(column, Column | ColumnClause)
+    assert column.table is not None
+    return column.table
 
 
 def _reach(limit: int) -> int:

@@ -5,12 +5,13 @@ row may have changed: then the version is put where it belongs, and what was lea
 """
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Table, insert, or_, select, update
+from sqlalchemy import UUID, ColumnElement, DateTime, Table, and_, bindparam, column, func, insert, or_, select, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
 from memground.postgres.engine import Executor, Row
@@ -20,6 +21,57 @@ _APART = 1 << 20
 """How far apart the versions of one run are, in nanoseconds: about a millisecond. Between them others find a place."""
 
 _TICK = timedelta(microseconds=1)
+
+
+type Told = tuple[Row, datetime, Mapping[str, Any] | None]
+"""A current row, since when there is something new of it, and what: values that differ, or None where it ended."""
+
+
+async def follow(
+    connection: Executor, vt: VersionedTable, told: Sequence[Told], stamp: Stamp, *, where: ColumnElement[bool]
+) -> None:
+    """What `learn` and `unlearn` do to rows that are current and locked, each at most once: all at one go.
+
+    No moment lies before the row's own `known_from`.
+    """
+    await end_rows(connection, vt, {row["id"]: moment for row, moment, _ in told}, stamp, where=where)
+    new = [_next(vt, row, moment, values, stamp) for row, moment, values in told if values is not None]
+    if new:
+        await connection.execute(insert(vt.table), new)
+
+
+async def end_rows(
+    connection: Executor,
+    vt: VersionedTable,
+    ends: Mapping[uuid.UUID, datetime],
+    stamp: Stamp,
+    *,
+    where: ColumnElement[bool],
+) -> None:
+    """Ends current rows, each (by its id) at a moment of its own."""
+    if not ends:
+        return
+    told = func.unnest(
+        bindparam("rows", list(ends), type_=ARRAY(UUID)),
+        bindparam("moments", list(ends.values()), type_=ARRAY(DateTime(timezone=True))),
+    ).table_valued(column("id", UUID), column("at", DateTime(timezone=True)), name="told")
+    told = told.render_derived()
+    mine = and_(where, vt.table.c.id == told.c.id, vt.table.c.known_to.is_(None))
+    await connection.execute(update(vt.table).where(mine).values(known_to=told.c.at, closed_origin=stamp.origin))
+
+
+def _next(vt: VersionedTable, row: Row, moment: datetime, values: Mapping[str, Any], stamp: Stamp) -> dict[str, Any]:
+    return {
+        **{name: row[name] for name in vt.copied},
+        **values,
+        "id": uuid.uuid4(),
+        "version": max(stamp.version, row["version"] + _APART),
+        "known_from": moment,
+        "known_to": None,
+        "recorded_at": stamp.at,
+        "origin": stamp.origin,
+        "closed_origin": None,
+    }
 
 
 def known_since(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:

@@ -5,13 +5,14 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from sqlalchemy import RowMapping, Select
+from sqlalchemy import BigInteger, RowMapping, Select, bindparam, func, select
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Result
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -35,7 +36,7 @@ class Executor(Protocol):
 
 
 _SCHEMES = ("postgres", "postgresql")
-_DEADLOCK = "40P01"
+_DEADLOCK, _TIMED_OUT = "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -120,6 +121,8 @@ async def reporting(url: str) -> AsyncGenerator[None]:
             raise ConflictError(
                 "this transaction and another waited for each other; this one was rolled back, run it again"
             ) from error
+        if sqlstate(error) == _TIMED_OUT:
+            raise ConflictError("another transaction held for too long what this one needs; run it again") from error
         raise
 
 
@@ -166,3 +169,18 @@ def locking(name: str, *, shared: bool = False) -> str:
     What stands in it is a number of our own making, no input.
     """
     return f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({advisory_key(name)})"
+
+
+async def give_way(connection: Executor, seconds: float) -> None:
+    """Lets the transaction fail (ConflictError) when it has waited so long for a lock.
+
+    Below `deadlock_timeout` (a second unless set otherwise) it is this transaction that gives way in a deadlock.
+    """
+    await connection.execute(select(func.set_config("lock_timeout", f"{seconds * 1000:.0f}ms", True)))
+
+
+async def lock_names(connection: Executor, names: Sequence[str]) -> None:
+    """Holds several names until the transaction ends, each alone, in the order given."""
+    keys = bindparam("keys", [advisory_key(name) for name in names], type_=ARRAY(BigInteger))
+    held = func.unnest(keys).table_valued("key", name="held").render_derived()
+    await connection.execute(select(func.pg_advisory_xact_lock(held.c.key)))

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, tzinfo
 from functools import cache
 from importlib.resources import files
@@ -45,6 +45,11 @@ class Asked:
     def numbered(self) -> tuple[Turn, ...]:
         """All turns shown; the first has the number 1."""
         return self.earlier + self.turns
+
+    @property
+    def first_half(self) -> "Asked":
+        """The same about fewer turns, at least one."""
+        return replace(self, turns=self.turns[: max(1, len(self.turns) // 2)])
 
 
 def extraction_messages(asked: Asked, policy: ExtractionPolicy | None = None) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from memground.clock import as_utc
 from memground.errors import InvalidInputError
+from memground.names import term
 from memground.text import check_json
 from neuromem.types import Emotion
 
@@ -52,6 +53,20 @@ def name(value: object, limit: int = MAX_NAME) -> str | None:
         value = cast("Mapping[Any, Any]", value).get("name")
     found = text(value, limit)
     return " ".join(found.split()) or None if found else None
+
+
+def whole_name(value: object) -> str | None:
+    """A name that is not too long: a part of one would be the name of something else."""
+    found = name(value, MAX_NAME + 1)
+    return found if found and len(found) <= MAX_NAME else None
+
+
+def kind(value: object) -> str | None:
+    """A type of things in snake case."""
+    try:
+        return term(name(value, 100), "type")
+    except InvalidInputError:
+        return None
 
 
 def names(value: object) -> tuple[str, ...]:

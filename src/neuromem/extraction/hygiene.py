@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Literal, cast
 
 from memground.text import fold
@@ -70,6 +71,12 @@ def compare(new: Statement, old: Statement, similarity: float, rules: HygieneRul
     return "richer" if len(told) > len(known) else "same"
 
 
+def beginning(content: str) -> str:
+    """The first word that counts: texts that begin otherwise never say the same."""
+    told = _told(content)
+    return told[0] if told else fold(content)
+
+
 def merged(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The metadata of a memory that was told again: nothing is lost, the surer telling counts."""
     entities = [*_entities(old), *_entities(new)]
@@ -101,7 +108,8 @@ def _turns(further: Sequence[str]) -> bool:
     return not _TURNING.isdisjoint(further) or any(word in joined for word in _TURNING_CJK)
 
 
-def _told(content: str) -> list[str]:
+@lru_cache(maxsize=4_096)
+def _told(content: str) -> tuple[str, ...]:
     """The words in their order. Not stemmed: "lived" is not "lives". Signs stay: C is not C++, 5 is not -5."""
     tokens = (token.strip(_PUNCTUATION) for token in _TOKEN.findall(fold(content)))
-    return [token for token in tokens if token and token not in _FILLING]
+    return tuple(token for token in tokens if token and token not in _FILLING)

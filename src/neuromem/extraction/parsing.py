@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any, cast
 
-from memground.errors import ProviderError
+from memground.errors import InvalidInputError, ProviderError
 from neuromem.extraction import fields
 from neuromem.extraction.asking import Asked, users_words
 from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
 from neuromem.extraction.policy import HygieneRules
 from neuromem.extraction.privacy import without_inferences
 from neuromem.extraction.reading import read_json
+from neuromem.relations import normal_triple
 from neuromem.types import Dropped, Episode, Fact, ItemKind, Triple
 
 type _Object = Mapping[str, Any]
@@ -175,23 +176,26 @@ def _episode(given: _Object, timezone: tzinfo) -> Episode | None:
 
 
 def _triple(given: _Object, timezone: tzinfo) -> Triple | None:
-    subject = fields.name(given.get("subject"))
-    relation = fields.name(given.get("relation"), 100)
-    target = fields.name(given.get("object"))
+    names = [fields.whole_name(given.get(field)) for field in ("subject", "relation", "object")]
+    subject, relation, target = names
     if not (subject and relation and target):
         return None
     start, end = fields.period(given.get("valid_from"), given.get("valid_to"), timezone)
     confidence = fields.confidence(given.get("confidence"))
-    return Triple(
+    triple = Triple(
         subject=subject,
         relation=relation,
         object=target,
-        subject_type=(fields.name(given.get("subject_type"), 100) or "entity").lower(),
-        object_type=(fields.name(given.get("object_type"), 100) or "entity").lower(),
+        subject_type=fields.kind(given.get("subject_type")) or "entity",
+        object_type=fields.kind(given.get("object_type")) or "entity",
         confidence=1.0 if confidence is None else confidence,
         valid_from=start,
         valid_to=end,
     )
+    try:
+        return normal_triple(triple)
+    except InvalidInputError:  # no letter, nothing to see, too long once written out: the graph would refuse all of it
+        return None
 
 
 def _update(given: _Object) -> ProfileUpdate | None:

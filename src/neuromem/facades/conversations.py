@@ -89,7 +89,8 @@ class ConversationsFacade(ConversationsReader):
     async def get_unextracted_messages(
         self, user_id: str, *, session_id: str | None = None, limit: int = 100
     ) -> list[Message]:
-        """Messages from which nothing was extracted yet, oldest first."""
+        """Messages that were not extracted, oldest first: those that wait, and those that could not be
+        (`extraction_status` tells which these are)."""
         async with self._context.source.read() as session:
             return await ConversationService(session).get_unextracted_messages(
                 user_id, session_id=session_id, limit=limit

@@ -5,20 +5,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import (
+    REAL,
     UUID,
     BigInteger,
     ColumnElement,
     DateTime,
+    Float,
     String,
     Table,
+    Text,
     and_,
     any_,
     bindparam,
     cast,
+    column,
     exists,
     func,
-    literal,
+    null,
     select,
+    true,
     union_all,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
@@ -29,7 +34,7 @@ from memground.postgres.engine import Query
 from memground.postgres.versioned import known_now
 from neuromem.models import Tables
 from neuromem.queries.memories import columns
-from neuromem.queries.messages import extracted
+from neuromem.queries.messages import EXTRACTION, extracted
 from neuromem.queries.scope import Shape, built_once, owned
 
 EXTRACT = "extract"
@@ -45,38 +50,72 @@ _SAME_WORDS = 20
 
 @built_once
 def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
-    """The version rows that may say what a new memory says: nearest to :vector, or with the same :words.
+    """The version rows that may say what new memories say: nearest to one, or with the same words.
 
-    Of the type :memory_type, known at :since or at any time after it. Columns: the memory's, and `similarity` (NULL for
-    one that only has the same words).
+    The memories are given by their :types and :words (as PostgreSQL writes arrays), since when they are known (:since)
+    and their vectors, one after the other in :vectors. Of the same type each, known then or at any time after. Columns:
+    `place` of the new memory, from 1 on; the memory's; and `similarity` (NULL where there are only the same words).
     """
     table = tables.embeddings.table
-    since = bindparam("since", type_=DateTime(timezone=True))
-    mine = [
-        owned(table),
-        table.c.memory_type == bindparam("memory_type", type_=String),
-        known_since(table, since),
-    ]
-    near = tables.memory_vectors.candidates(table.c.id, mine, limit=_CANDIDATES, scan=scan).subquery("near")
-    words = select(table.c.id, literal(None).label("score")).where(
-        *mine, table.c.words == bindparam("words", type_=ARRAY(BigInteger))
+    time = DateTime(timezone=True)
+    given = (
+        func.unnest(
+            bindparam("types", type_=ARRAY(String)),
+            bindparam("words", type_=ARRAY(Text)),
+            bindparam("since", type_=ARRAY(time)),
+        )
+        .table_valued(
+            column("memory_type", String), column("words", Text), column("since", time), with_ordinality="place"
+        )
+        .render_derived(name="given")
     )
-    both = union_all(select(near.c.id, near.c.score), words.limit(_SAME_WORDS)).subquery("both_ways")
-    best = select(both.c.id, func.max(both.c.score).label("similarity")).group_by(both.c.id).subquery("best")
+    vectors = select(bindparam("vectors", type_=ARRAY(REAL)).label("numbers")).subquery("vectors")
+    new = (
+        select(
+            given.c.place,
+            given.c.memory_type,
+            cast(given.c.words, ARRAY(BigInteger)).label("words"),
+            given.c.since,
+            tables.memory_vectors.one_of(vectors.c.numbers, given.c.place).label("vector"),
+        )
+        .select_from(given.join(vectors, true()))
+        .cte("new")
+        .prefix_with("MATERIALIZED")
+    )
+    mine = [owned(table), table.c.memory_type == new.c.memory_type, known_since(table, new.c.since)]
+    near = tables.memory_vectors.candidates(table.c.id, mine, limit=_CANDIDATES, scan=scan, to=new.c.vector)
+    words = select(table.c.id, null().cast(Float).label("score")).where(*mine, table.c.words == new.c.words)
+    ways = [way.correlate(new).lateral() for way in (near, words.limit(_SAME_WORDS))]
+    both = union_all(*(select(way.c.id, way.c.score).correlate(new) for way in ways)).lateral("both_ways")
+    similarity = func.max(both.c.score).label("similarity")
+    best = select(both.c.id, similarity).group_by(both.c.id).correlate(new).lateral("best")
     return (
-        select(*columns(tables), best.c.similarity)
-        .select_from(best.join(table, table.c.id == best.c.id))
-        .order_by(best.c.similarity.desc().nulls_last(), table.c.version)
+        select(new.c.place, *columns(tables), best.c.similarity)
+        .select_from(new.join(best, true()).join(table, table.c.id == best.c.id))
+        .order_by(new.c.place, best.c.similarity.desc().nulls_last(), table.c.version)
     )
 
 
-def linked(tables: Tables, user_id: str, derived_id: uuid.UUID, sources: Sequence[uuid.UUID]) -> Query:
-    """(source_id, known_from, known_to, origin) of all links there ever were between a derived thing and sources."""
+def linked(tables: Tables, user_id: str, derived: Sequence[uuid.UUID], sources: Sequence[uuid.UUID]) -> Query:
+    """(derived_id, source_id, known_from, known_to, origin) of all links there ever were between these."""
     c = tables.memory_sources.table.c
-    wanted = c.source_id == any_(bindparam("sources", list(sources), type_=ARRAY(UUID)))
-    return select(c.source_id, c.known_from, c.known_to, c.origin).where(
-        c.user_id == user_id, c.derived_id == derived_id, wanted
+    ends = (
+        c.derived_id == any_(bindparam("derived", list(derived), type_=ARRAY(UUID))),
+        c.source_id == any_(bindparam("sources", list(sources), type_=ARRAY(UUID))),
     )
+    told = select(c.derived_id, c.source_id, c.known_from, c.known_to, c.origin)
+    return told.where(c.user_id == user_id, *ends)
+
+
+def taken_back(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> Query:
+    """(source_id, moment): when the extraction of those of certain messages that were extracted once was undone."""
+    table = tables.memory_sources.table
+    c = table.c
+    wanted = c.source_id == any_(bindparam("ids", list(ids), type_=ARRAY(UUID)))
+    ended = select(c.source_id, func.max(c.known_to).label("moment")).where(
+        c.user_id == user_id, c.derived_kind == EXTRACTION, wanted
+    )
+    return ended.group_by(c.source_id).having(func.bool_and(~known_now(table)))
 
 
 def last(tables: Tables, user_id: str, memory_id: uuid.UUID) -> Query:
@@ -132,10 +171,10 @@ def before(tables: Tables, user_id: str, session_id: str, seq: int, limit: int) 
 def counted(tables: Tables, user_id: str) -> Query:
     """(total, extracted) of a user's messages."""
     table = tables.conversations.table
-    read = extracted(tables, known_now)
-    return select(func.count().label("total"), func.count().filter(read).label("extracted")).where(
-        table.c.user_id == user_id, known_now(table)
-    )
+    every = select(func.count()).select_from(table).where(table.c.user_id == user_id, known_now(table))
+    # Two counts: as a filter of one, whether a message was extracted would be looked up for each by itself.
+    read = every.where(extracted(tables, known_now))
+    return select(every.scalar_subquery().label("total"), read.scalar_subquery().label("extracted"))
 
 
 def planned(tables: Tables, user_id: str) -> Query:

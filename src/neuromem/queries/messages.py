@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
@@ -73,6 +74,14 @@ def extracted(tables: Tables, seen: Callable[[Table], ColumnElement[bool]]) -> C
         seen(link),
     )
     return exists().where(read).correlate(message).label("extracted")
+
+
+def extracted_among(tables: Tables, user_id: str, ids: Sequence[uuid.UUID], moment: datetime) -> Query:
+    """Those of certain messages that were known to be extracted at a moment."""
+    link = tables.memory_sources.table
+    wanted = link.c.source_id == any_(_ids(ids))
+    read = select(link.c.source_id).where(link.c.user_id == user_id, wanted, link.c.derived_kind == EXTRACTION)
+    return read.where(known_at(link, moment)).distinct()
 
 
 @built_once

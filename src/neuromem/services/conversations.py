@@ -138,7 +138,8 @@ class ConversationService:
     async def get_unextracted_messages(
         self, user_id: str, *, session_id: str | None = None, limit: int = 100
     ) -> list[Message]:
-        """Messages from which nothing was extracted yet, oldest first."""
+        """Messages that were not extracted, oldest first: those that wait, and those that could not be
+        (`extraction_status` tells which these are)."""
         checks.name(user_id, "user_id")
         checks.optional_name(session_id, "session_id")
         statement = queries.unextracted(self._tables, user_id, session_id, checks.limit(limit))

@@ -216,6 +216,44 @@ class EdgePlan:
         edge.counts = _WEIGHT[max(_WEIGHT.index(edge.counts), _WEIGHT.index(outcome))]
 
 
+class Ledger:
+    """Versions of edges as one plan after the other changes them, and what is to be written of that in the end."""
+
+    def __init__(self, user_id: str, versions: Collection[Row], stamp: Stamp) -> None:
+        self._user_id, self._stamp = user_id, stamp
+        self.versions = list(versions)
+        self.ended: dict[uuid.UUID, datetime] = {}
+        """Rows of the database that end, by id, and when."""
+        self.forgotten: list[uuid.UUID] = []
+        """Edges that were a mistake."""
+        self._new: dict[uuid.UUID, dict[str, Any]] = {}
+
+    @property
+    def new(self) -> list[Row]:
+        """Rows that are to be inserted."""
+        return list(self._new.values())
+
+    def write(self, plan: EdgePlan) -> dict[uuid.UUID, Row]:
+        """Does what was planned; gives the newest row of each edge written."""
+        changed = [edge for edge in plan.edges() if edge.is_written]
+        for edge in changed:
+            if edge.row is not None:
+                self._end(edge.row, max(edge.row["known_from"], plan.known))
+        self.forgotten += [edge.key for edge in changed if edge.forgotten]
+        new = [row for edge in changed for row in edge.new_rows(self._user_id, plan.known, self._stamp)]
+        self._new |= {row["id"]: row for row in new}
+        self.versions = sorted([*self.versions, *new], key=lambda row: row["version"])
+        return {row["edge_id"]: row for row in new}
+
+    def _end(self, row: Row, moment: datetime) -> None:
+        end = {"known_to": moment, "closed_origin": self._stamp.origin}
+        if row["id"] in self._new:
+            self._new[row["id"]] |= end
+            return
+        self.ended[row["id"]] = moment
+        self.versions = [{**other, **end} if other["id"] == row["id"] else other for other in self.versions]
+
+
 def _edge(row: Row, since: datetime) -> Edge:
     return Edge(
         key=row["edge_id"],

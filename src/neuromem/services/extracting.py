@@ -6,7 +6,8 @@ import uuid
 from datetime import UTC, tzinfo
 
 from memground.embedding import EmbeddingProvider
-from memground.errors import ModelMismatchError, UnavailableError
+from memground.errors import ConflictError, ModelMismatchError, TruncatedError, UnavailableError
+from memground.postgres.engine import give_way
 from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.extraction.asking import Asked
@@ -20,6 +21,9 @@ from neuromem.types import Source
 
 CALLS_AT_ONCE = 4
 """Sessions that one program has the language model read at the same time."""
+
+_PATIENCE, _PAUSE, _STORING = 0.5, 0.1, 200
+"""Seconds that storing waits for others before it gives way, and then until it tries again; how often."""
 
 _log = logging.getLogger("neuromem.background")
 
@@ -69,23 +73,53 @@ class MessageExtractor:
             async with self._database.session() as session:
                 await self._queue.finish(session, lease, [job.ref])
             return
+        whole = asked
         try:
-            extraction, vectors = await self._understand(asked)
-            await self._store(lease, job, asked, extraction, vectors)
+            while (found := await self._understand(asked)) is None:
+                asked = asked.first_half
+            await self._store(lease, job, asked, *found, all_of_it=asked is whole)
         except ModelMismatchError:
             raise
         except Exception as error:  # noqa: BLE001 - a provider may raise anything; the job shows it, the loop goes on
             await self._fail(lease, job, asked, error)
 
-    async def _understand(self, asked: Asked) -> tuple[Extraction, Vectors]:
-        """Both models are asked while no transaction is open: this session never begins one."""
+    async def _understand(self, asked: Asked) -> tuple[Extraction, Vectors] | None:
+        """What was found in the turns; None where the model's answer about so many was too long for it.
+
+        Both models are asked while no transaction is open: this session never begins one.
+        """
         async with self._database.session() as session:
             service = self._service(session)
-            extraction = await service._classify_messages(asked, self._policy)  # pyright: ignore[reportPrivateUsage]  # the seed's name
+            try:
+                extraction = await service._classify_messages(asked, self._policy)  # pyright: ignore[reportPrivateUsage]  # the seed's name
+            except TruncatedError as error:
+                if len(asked.turns) == 1:
+                    raise
+                _log.info("of %d turns: %s", len(asked.turns), error)
+                return None
             return extraction, await service.embed(extraction)
 
-    async def _store(self, lease: Lease, job: Job, asked: Asked, extraction: Extraction, vectors: Vectors) -> None:
+    async def _store(
+        self, lease: Lease, job: Job, asked: Asked, extraction: Extraction, vectors: Vectors, *, all_of_it: bool
+    ) -> None:
+        """Stores it once. What was left out (not `all_of_it`) goes on at once.
+
+        A program's own transactions take the same locks in whatever order it calls us. Of two that wait for each
+        other this one, which can be run again at no cost, gives way.
+        """
+        for _ in range(_STORING):
+            try:
+                return await self._try_to_store(lease, job, asked, extraction, vectors, all_of_it=all_of_it)
+            except ConflictError as error:
+                _log.info("storing what was extracted waits: %s", error)
+                await asyncio.sleep(_PAUSE)
+        return await self._try_to_store(lease, job, asked, extraction, vectors, all_of_it=all_of_it)
+
+    async def _try_to_store(
+        self, lease: Lease, job: Job, asked: Asked, extraction: Extraction, vectors: Vectors, *, all_of_it: bool
+    ) -> None:
         async with self._database.session() as session:
+            await give_way(session, _PATIENCE)
             await session.hold(job.owner)
             payload = await self._queue.payload(session, lease, job.ref)
             if payload is None or not await self._queue.finish(session, lease, [job.ref]):
@@ -95,8 +129,9 @@ class MessageExtractor:
             result = await self._service(session).store(
                 job.owner, extraction, vectors, stamp, sources=[Source("message", turn.id) for turn in asked.turns]
             )
+            at_once = ALL in payload or job.attempts > 1 or not all_of_it
             await ExtractionJobs(session, self._queue).again(
-                job.owner, job.payload[SESSION], self._policy, at_once=ALL in payload or job.attempts > 1
+                job.owner, job.payload[SESSION], self._policy, at_once=at_once
             )
         _log.info(
             "extracted %d turns: %d memories added, %d told again, %d values",

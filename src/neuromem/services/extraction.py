@@ -2,16 +2,14 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime, tzinfo
 from typing import Any
-
-from sqlalchemy import insert
 
 from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider
 from memground.postgres.arms import Scan
-from memground.postgres.versioned import lock_name, new_row
+from memground.postgres.versioned import lock_name
 from memground.view import View
 from neuromem.db import Session
 from neuromem.extraction.asking import Asked, Turn, extraction_messages
@@ -25,10 +23,10 @@ from neuromem.queries import extraction as queries
 from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
 from neuromem.relations import GraphRules
-from neuromem.services.graph_memory import GraphMemoryService
-from neuromem.services.hygiene import Derived, HygieneService, Outcome
-from neuromem.services.kv import KVService
-from neuromem.services.memories import MemoryService
+from neuromem.services.graph_memory import GraphMemoryService, ToldTriples
+from neuromem.services.hygiene import Derived, HygieneService, Link, Outcome
+from neuromem.services.kv import KVService, Told
+from neuromem.services.memories import MemoryService, source_link
 from neuromem.services.search import SearchService, memory_row
 from neuromem.types import (
     DEFAULT_IMPORTANCE,
@@ -190,6 +188,9 @@ class MemoryExtractionService:
                 named |= {key: Source("message", key) for key in item.sources if key not in named}
         links = {uuid.UUID(key): [source] for key, source in named.items()}
         since = await MemoryService(self._session).sources_known_since(user_id, links)
+        # What was taken back stays as it was: read again, a message counts from then on.
+        for row in await self._session.execute(queries.taken_back(self._tables, user_id, list(links))):
+            since[row.source_id] = max(since[row.source_id], row.moment)
         return _Known({str(key): moment for key, moment in since.items()}, named)
 
 
@@ -240,57 +241,42 @@ class _Run:
             row = {**memory_row(self.user_id, memory, self.stamp), self.session.tables.vector_column: vector}
             derived.append(Derived(row, self.known.sources(sources), self.known.of(sources, self.stamp)))
         hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules, scan=scan)
-        for item in sorted(derived, key=lambda item: item.known_from):
-            memory_id, outcome = await hygiene.remember(item)
+        for memory_id, outcome in await hygiene.remember(sorted(derived, key=lambda item: item.known_from)):
             self.memories.setdefault(outcome, []).append(memory_id)
 
     async def set_profile(self, extraction: Extraction) -> None:
-        hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules)
-        for moment, sources, items in self.known.groups(extraction.profile_updates, self.stamp):
-            values = {update.key: update.value for update in items}
-            kv = KVService(self.session)
-            told = await kv.learn(PROFILE_NAMESPACE, self.user_id, values, self.stamp, known_from=moment)
-            for key, (entry_id, changed) in told.items():
-                if values[key] is not None:
-                    await hygiene.link("kv", entry_id, self.known.sources(sources), moment)
-                if changed:
-                    self.profile[key] = None
+        groups = self.known.groups(extraction.profile_updates, self.stamp)
+        said = [(Told(item.key, item.value, moment), sources) for moment, sources, items in groups for item in items]
+        learned = await KVService(self.session).learn(
+            PROFILE_NAMESPACE, self.user_id, [told for told, _ in said], self.stamp
+        )
+        links: list[Link] = []
+        for (told, sources), done in zip(said, learned, strict=True):
+            if told.value is not None:
+                links.append(Link("kv", done.entry_id, self.known.sources(sources), told.known_from))
+            if done.changed:
+                self.profile[told.key] = None
+        await HygieneService(self.session, self.user_id, self.stamp, self.rules).link(links)
 
     async def relate(self, extraction: Extraction) -> None:
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
-        for moment, sources, items in self.known.groups(extraction.triples, self.stamp):
-            done = await graph.store_triples(
-                self.user_id, items, sources=self.known.sources(sources), known_from=moment, stamp=self.stamp
-            )
-            before = self.triples
-            self.triples = StoredTriples(
-                before.stored + done.stored,
-                before.ended + done.ended,
-                before.changed + done.changed,
-                before.unchanged + done.unchanged,
-            )
+        groups = self.known.groups(extraction.triples, self.stamp)
+        told = [ToldTriples(items, self.known.sources(sources), moment) for moment, sources, items in groups]
+        done = await graph.store_told(self.user_id, told, stamp=self.stamp)
+        self.triples = StoredTriples(
+            *(tuple(edge for one in done for edge in getattr(one, field.name)) for field in fields(StoredTriples))
+        )
 
     async def mark(self, read: Mapping[str, datetime]) -> None:
         """Each message is a source of this run, which by itself says nothing."""
         run = uuid.uuid4()
-        new = [
-            new_row(
-                self.stamp,
-                {
-                    "link_id": uuid.uuid4(),
-                    "user_id": self.user_id,
-                    "derived_kind": EXTRACTION,
-                    "derived_id": run,
-                    "source_kind": "message",
-                    "source_id": uuid.UUID(message_id),
-                    "span": None,
-                },
-                known_from=moment,
+        links = [
+            source_link(
+                self.user_id, EXTRACTION, run, Source("message", message_id), known_from=moment, stamp=self.stamp
             )
             for message_id, moment in read.items()
         ]
-        if new:
-            await self.session.execute(insert(self.session.tables.memory_sources.table), new)
+        await MemoryService(self.session).store_links(links)
 
 
 def _turn(row: Any) -> Turn:

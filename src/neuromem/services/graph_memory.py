@@ -2,12 +2,14 @@
 
 import uuid
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from memground.clock import Stamp
 from memground.names import normal_name
 from memground.postgres import versioned
+from memground.postgres.backdated import end_rows
 from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Row
 from memground.postgres.prepared import Record
@@ -19,9 +21,9 @@ from neuromem.queries import graph as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.relations import GraphRules, names_asked, normal_names, normal_triple
 from neuromem.services import rows
-from neuromem.services.edge_plan import EdgePlan, Outcome, Statement
+from neuromem.services.edge_plan import EdgePlan, Ledger, Outcome, Statement
 from neuromem.services.graph import Thing, close_sources, hold_graph, node_values
-from neuromem.services.memories import MemoryService, checked_sources
+from neuromem.services.memories import MemoryService, checked_sources, source_link
 from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
 
 UNTOLD = "entity"
@@ -61,27 +63,47 @@ class GraphMemoryService:
         if not said:
             return StoredTriples((), (), (), ())
         known = versioned.check_known(known_from, stamp)
-        memories = MemoryService(self._session)
         if known_from is None and came_from:
-            known = min(
-                max((await memories.sources_known_since(user_id, {uuid.uuid4(): came_from})).values()), stamp.at
-            )
+            since = await MemoryService(self._session).sources_known_since(user_id, {uuid.uuid4(): came_from})
+            known = min(max(since.values()), stamp.at)
+        (stored,) = await self.store_told(user_id, [ToldTriples(said, came_from, known)], stamp=stamp)
+        return stored
+
+    async def store_told(self, user_id: str, told: Sequence["ToldTriples"], *, stamp: Stamp) -> list[StoredTriples]:
+        """Stores normal triples of several sources, one source after the other; what became of those of each."""
+        if not told:
+            return []
         await hold_graph(self._session, user_id)
-        statements, made = await self._resolved(user_id, said, known, stamp)
-        plan = EdgePlan(await self._edges_of(user_id, statements), self._rules.single_valued, known)
-        for statement in statements:
-            plan.add(statement)
+        versions, made = await self._nodes_named(user_id, told), list[Row]()
+        said: list[list[Statement]] = []
+        for item in told:
+            nodes = _Nodes(user_id, [*versions, *made], item.known, stamp)
+            said.append(nodes.statements(item.triples))
+            made += nodes.made
+        edges = await self._edges_of(user_id, [statement for statements in said for statement in statements])
+        ledger = Ledger(user_id, edges, stamp)
+        links: list[Row] = []
+        stored: list[StoredTriples] = []
+        for item, statements in zip(told, said, strict=True):
+            plan = EdgePlan(ledger.versions, self._rules.single_valued, item.known)
+            for statement in statements:
+                plan.add(statement)
+            written = ledger.write(plan)
+            touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
+            links += [
+                source_link(user_id, "edge", key, source, known_from=item.known, stamp=stamp)
+                for key in touched
+                for source in item.sources
+            ]
+            stored.append(_stored(plan, written, View(now=stamp.at)))
+        vt = self._tables.graph_edges
         await self._insert(self._tables.graph_nodes, made)
-        written = await self._write(user_id, plan, stamp)
-        touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
-        links = dict.fromkeys(touched, came_from)
-        await memories.link_sources(user_id, links, dict.fromkeys(touched, known), stamp, kind="edge")
-        view = View(now=stamp.at)
-
-        def shown(outcome: Outcome) -> tuple[GraphEdge, ...]:
-            return tuple(rows.graph_edge(written.get(e.key, e.row or {}), view) for e in plan.edges(outcome))
-
-        return StoredTriples(shown("stored"), shown("ended"), shown("changed"), shown("unchanged"))
+        await end_rows(self._session, vt, ledger.ended, stamp, where=vt.table.c.user_id == user_id)
+        await self._insert(vt, ledger.new)
+        await MemoryService(self._session).store_links(links)
+        if ledger.forgotten:
+            await close_sources(self._session, user_id, ledger.forgotten, stamp)
+        return stored
 
     async def find_entity_facts(
         self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20
@@ -105,29 +127,12 @@ class GraphMemoryService:
         found = await self._session.fetch(queries.facts(self._tables, shaped.shape), values)
         return [_fact(row) for row in found]
 
-    async def _resolved(
-        self, user_id: str, said: Sequence[Triple], known: datetime, stamp: Stamp
-    ) -> tuple[list[Statement], list[Row]]:
-        """The triples between nodes, and the rows of those nodes that had to be made."""
+    async def _nodes_named(self, user_id: str, told: Sequence["ToldTriples"]) -> list[Record]:
+        """All versions of the nodes that triples name."""
+        said = (triple for item in told for triple in item.triples)
         names = sorted({normal_name(name) for triple in said for name in (triple.subject, triple.object)})
         values = {"user_id": user_id, "names": names, "keys": keys(user_id, names)}
-        found = await self._session.fetch(queries.node_versions(self._tables, Shape()), values)
-        nodes = _Nodes(user_id, found, known, stamp)
-        ends = [(kind, name) for t in said for kind, name in ((t.subject_type, t.subject), (t.object_type, t.object))]
-        for kind, name in ends:
-            nodes.expect(kind, name)
-        statements = [
-            Statement(
-                source=nodes.thing(triple.subject_type, triple.subject),
-                relation=triple.relation,
-                target=nodes.thing(triple.object_type, triple.object),
-                valid_from=triple.valid_from,
-                valid_to=triple.valid_to,
-                confidence=triple.confidence,
-            )
-            for triple in said
-        ]
-        return statements, nodes.made
+        return await self._session.fetch(queries.node_versions(self._tables, Shape()), values)
 
     async def _edges_of(self, user_id: str, statements: Sequence[Statement]) -> list[Record]:
         relations = {statement.relation for statement in statements}
@@ -140,29 +145,25 @@ class GraphMemoryService:
         }
         return await self._session.fetch(queries.edges_of(self._tables, Shape()), values)
 
-    async def _write(self, user_id: str, plan: EdgePlan, stamp: Stamp) -> dict[uuid.UUID, Row]:
-        """Closes and appends what was planned; gives the newest row of each edge written."""
-        vt = self._tables.graph_edges
-        owned = vt.table.c.user_id == user_id
-        changed = [edge for edge in plan.edges() if edge.is_written]
-        replaced = [edge.row["id"] for edge in changed if edge.row is not None]
-        await versioned.close_rows(self._session, vt, replaced, stamp, where=owned, at=plan.known)
-        if forgotten := [edge.key for edge in changed if edge.forgotten]:
-            await close_sources(self._session, user_id, forgotten, stamp)
-        new = [row for edge in changed for row in edge.new_rows(user_id, plan.known, stamp)]
-        await self._insert(vt, new)
-        return {row["edge_id"]: row for row in new}
-
     async def _insert(self, vt: versioned.VersionedTable, new: Sequence[Row]) -> None:
         if new:
             columns = tuple(map(str, new[0]))
             await self._session.execute(insertion(vt.table, columns), lists(vt.table, columns, new))
 
 
+@dataclass(frozen=True)
+class ToldTriples:
+    """Normal triples that became known at the same moment, from the same sources."""
+
+    triples: Sequence[Triple]
+    sources: Sequence[Source]
+    known: datetime
+
+
 class _Nodes:
     """What names mean among the nodes known at a moment; makes nodes for those that mean nothing yet."""
 
-    def __init__(self, user_id: str, versions: Collection[Record], known: datetime, stamp: Stamp) -> None:
+    def __init__(self, user_id: str, versions: Collection[Row], known: datetime, stamp: Stamp) -> None:
         self._user_id, self._known, self._stamp = user_id, known, stamp
         self._versions = versions
         then = [row for row in versions if contains(row["known_from"], row["known_to"], known)]
@@ -177,12 +178,29 @@ class _Nodes:
         self._told: dict[str, str] = {}
         self.made: list[Row] = []
 
-    def expect(self, node_type: str, written: str) -> None:
+    def statements(self, said: Sequence[Triple]) -> list[Statement]:
+        """The triples between nodes."""
+        for triple in said:
+            self._expect(triple.subject_type, triple.subject)
+            self._expect(triple.object_type, triple.object)
+        return [
+            Statement(
+                source=self._thing(triple.subject_type, triple.subject),
+                relation=triple.relation,
+                target=self._thing(triple.object_type, triple.object),
+                valid_from=triple.valid_from,
+                valid_to=triple.valid_to,
+                confidence=triple.confidence,
+            )
+            for triple in said
+        ]
+
+    def _expect(self, node_type: str, written: str) -> None:
         """Hears of a name before it is asked for: of what kind it is may be said in another triple."""
         if node_type != UNTOLD:
             self._told.setdefault(normal_name(written), node_type)
 
-    def thing(self, node_type: str, written: str) -> Thing:
+    def _thing(self, node_type: str, written: str) -> Thing:
         name = normal_name(written)
         node_type = self._told.get(name, UNTOLD) if node_type == UNTOLD else node_type
         for things in (self._own.get(name, ()), self._aliases.get(name, ())):
@@ -201,6 +219,13 @@ class _Nodes:
             row |= {"known_to": min(later), "closed_origin": self._stamp.origin}
         self.made.append(row)
         return node_type, name
+
+
+def _stored(plan: EdgePlan, written: Mapping[uuid.UUID, Row], view: View) -> StoredTriples:
+    def shown(outcome: Outcome) -> tuple[GraphEdge, ...]:
+        return tuple(rows.graph_edge(written.get(e.key, e.row or {}), view) for e in plan.edges(outcome))
+
+    return StoredTriples(shown("stored"), shown("ended"), shown("changed"), shown("unchanged"))
 
 
 def _fact(row: Mapping[str, Any]) -> GraphFact:

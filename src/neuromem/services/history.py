@@ -129,9 +129,19 @@ class HistoryService:
         found = await versioned.fetch_rows(self._session, owned.vt, ids, where=owned.of(user_id))
         kind: Kind = owned.kind  # pyright: ignore[reportAssignmentType]  # only the kinds of _SHOWN come here
         show = _SHOWN[kind]
+        read: dict[datetime, set[uuid.UUID]] = {earlier: set(), later: set()}
+        if kind == "message" and pairs:
+            for moment, keys in read.items():
+                statement = queries.extracted_among(self._tables, user_id, [key for key, _, _ in pairs], moment)
+                keys.update((await self._session.execute(statement)).scalars())
 
         def state(row_id: uuid.UUID | None, moment: datetime) -> Any:
-            return None if row_id is None else show(found[row_id], View(now=moment, known_at=moment))
+            if row_id is None:
+                return None
+            row = found[row_id]
+            if kind == "message":  # whether it was extracted is told by its links, not in its row
+                row = {**row, "extracted": row["message_id"] in read[moment]}
+            return show(row, View(now=moment, known_at=moment))
 
         return [Change(kind, str(key), state(before, earlier), state(after, later)) for key, before, after in pairs]
 

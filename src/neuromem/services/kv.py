@@ -2,16 +2,17 @@
 
 import uuid
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import and_, insert
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError
-from memground.postgres import versioned
+from memground.postgres import backdated, versioned
 from memground.postgres.backdated import Backdated
-from memground.postgres.engine import Row
+from memground.postgres.engine import Row, lock_names
 from memground.postgres.prepared import Record
 from memground.text import check_json, check_text
 from memground.view import View
@@ -24,6 +25,23 @@ from neuromem.types import DEFAULT_ORIGIN, KeyValue
 
 type Entries = list[KeyValue]
 """Named, because inside a class with a method `list` the word no longer means the type."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A value that was told at a moment; None: that there is none any more."""
+
+    key: str
+    value: Any
+    known_from: datetime
+
+
+@dataclass(frozen=True)
+class Learned:
+    """Which entry a telling was about, and whether it changed what was known then."""
+
+    entry_id: uuid.UUID
+    changed: bool
 
 
 class KVService:
@@ -94,28 +112,70 @@ class KVService:
         await versioned.close_rows(self._session, self._entries, [row["id"] for row in found], stamp, where=named)
         return bool(found)
 
-    async def learn(
-        self, namespace: str, scope_id: str, values: Mapping[str, Any], stamp: Stamp, *, known_from: datetime
-    ) -> dict[str, tuple[uuid.UUID, bool]]:
-        """Values that were told at `known_from`, and hold until what was told after it; None ends one.
+    async def learn(self, namespace: str, scope_id: str, told: Sequence[Told], stamp: Stamp) -> Sequence[Learned]:
+        """Values that were told, and hold until what was told after them; None ends one.
 
         Told again, a value gets a version more: what was told between the two may be learned later than both. Returns
-        the entry's id and whether it changed, by key. The caller holds the scope.
+        what became of each, in the order given. The caller holds the scope.
         """
-        told: dict[str, tuple[uuid.UUID, bool]] = {}
-        for key in sorted(values):
-            named = queries.named(self._session.tables, namespace, scope_id, key)
-            await versioned.lock_name(self._session, self._name(namespace, scope_id, key))
-            writer = Backdated(self._session, self._entries, named, stamp, known_from)
-            entry_id = _entry_id(namespace, scope_id, key)
-            before = await writer.known(entry_id)
-            if values[key] is None:
-                told[key] = entry_id, await writer.unlearn(entry_id)
-            else:
-                names = {"namespace": namespace, "scope_id": scope_id, "key": key}
-                await writer.learn(entry_id, {"value": values[key]}, names, again=True)
-                told[key] = entry_id, before is None or not versioned.equal(before["value"], values[key])
-        return told
+        keys = sorted({item.key for item in told})
+        if not keys:
+            return []
+        await lock_names(self._session, [self._name(namespace, scope_id, key) for key in keys])
+        learned: dict[int, Learned] = {}
+        rest = dict(enumerate(told))
+        while rest:  # each key once a round: what is told next follows what was told before
+            first: dict[str, int] = {}
+            for place, item in rest.items():
+                first.setdefault(item.key, place)
+            learned |= await self._learn(
+                namespace, scope_id, {place: rest.pop(place) for place in first.values()}, stamp
+            )
+        return [learned[place] for place in range(len(told))]
+
+    async def _learn(self, namespace: str, scope_id: str, told: Mapping[int, Told], stamp: Stamp) -> dict[int, Learned]:
+        """What became of values of different keys. What nobody told anything newer of is written at one go."""
+        vt, table = self._entries, self._entries.table
+        mine = and_(table.c.namespace == namespace, table.c.scope_id == scope_id)
+        ids = {place: _entry_id(namespace, scope_id, item.key) for place, item in told.items()}
+        of_these = mine & table.c.entry_id.in_(list(ids.values()))
+        current = {row["entry_id"]: row for row in await versioned.lock_current(self._session, vt, of_these)}
+        missing = [key for key in ids.values() if key not in current]
+        left = (await self._session.execute(versioned.ends(vt, mine, missing))).scalars() if missing else ()
+        ended: set[uuid.UUID] = set(left)
+        new: list[dict[str, Any]] = []
+        next_: list[backdated.Told] = []
+        learned: dict[int, Learned] = {}
+        for place, item in told.items():
+            entry_id, row = ids[place], current.get(ids[place])
+            names = {"namespace": namespace, "scope_id": scope_id, "key": item.key}
+            if entry_id in ended or (row is not None and row["known_from"] > item.known_from):
+                learned[place] = await self._learn_of_the_past(entry_id, names, item, stamp)
+                continue
+            learned[place] = Learned(entry_id, _changes(None if row is None else row["value"], item.value))
+            if row is None:
+                if item.value is not None:
+                    values = {"entry_id": entry_id, **names, "value": item.value}
+                    new.append(versioned.new_row(stamp, values, known_from=item.known_from))
+            elif item.value is None:
+                next_.append((row, item.known_from, None))
+            elif row["known_from"] < item.known_from or not versioned.equal(row["value"], item.value):
+                next_.append((row, item.known_from, {"value": item.value}))
+        await backdated.follow(self._session, vt, next_, stamp, where=mine)
+        if new:
+            await self._session.execute(insert(table), new)
+        return learned
+
+    async def _learn_of_the_past(
+        self, entry_id: uuid.UUID, names: Mapping[str, str], item: Told, stamp: Stamp
+    ) -> Learned:
+        where = queries.named(self._session.tables, **names)
+        writer = Backdated(self._session, self._entries, where, stamp, item.known_from)
+        if item.value is None:
+            return Learned(entry_id, await writer.unlearn(entry_id))
+        before = await writer.known(entry_id)
+        await writer.learn(entry_id, {"value": item.value}, names, again=True)
+        return Learned(entry_id, _changes(None if before is None else before["value"], item.value))
 
     def _name(self, namespace: str, scope_id: str, key: str) -> str:
         return f"{self._entries.table.fullname}/{namespace}/{scope_id}/{key}"
@@ -138,6 +198,11 @@ class KVService:
 def _entry_id(namespace: str, scope_id: str, key: str) -> uuid.UUID:
     """The same for the same name: an entry that is deleted and set again is one entry."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
+
+
+def _changes(before: Any, value: Any) -> bool:
+    """Whether a value differs from what it was, None where there was none."""
+    return not versioned.equal(before, value)
 
 
 def _names(namespace: str, scope_id: str) -> None:

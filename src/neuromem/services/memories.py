@@ -6,13 +6,15 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import UUID, any_, bindparam, func, insert, select
+from sqlalchemy import UUID, any_, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
 from memground.postgres import versioned
+from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Row
 from memground.text import show
 from memground.view import View
@@ -144,24 +146,17 @@ class MemoryService:
     ) -> None:
         """Records what new memories (or derived things of another kind) came from."""
         new = [
-            versioned.new_row(
-                stamp,
-                {
-                    "link_id": uuid.uuid4(),
-                    "user_id": user_id,
-                    "derived_kind": kind,
-                    "derived_id": memory_id,
-                    "source_kind": source.kind,
-                    "source_id": uuid.UUID(source.id),
-                    "span": source.span,
-                },
-                known_from=known_from[memory_id],
-            )
-            for memory_id, sources in links.items()
+            source_link(user_id, kind, derived_id, source, known_from=known_from[derived_id], stamp=stamp)
+            for derived_id, sources in links.items()
             for source in sources
         ]
-        if new:
-            await self._session.execute(insert(self._tables.memory_sources.table), new)
+        await self.store_links(new)
+
+    async def store_links(self, links: Sequence[Row]) -> None:
+        """Stores rows made by `source_link`."""
+        if links:
+            table, columns = self._tables.memory_sources.table, tuple(map(str, links[0]))
+            await self._session.execute(insertion(table, columns), lists(table, columns, links))
 
     async def sources_known_since(
         self, user_id: str, links: Mapping[uuid.UUID, Sequence[Source]]
@@ -185,6 +180,22 @@ class MemoryService:
             if missing := [str(key) for key in ids if str(key) not in since]:
                 raise NotFoundError(f"user {user_id!r} has no {kind} {missing[0]}, which is named as a source")
         return {key: max(since[source.id] for source in sources) for key, sources in links.items() if sources}
+
+
+def source_link(
+    user_id: str, kind: str, derived_id: uuid.UUID, source: Source, *, known_from: datetime, stamp: Stamp
+) -> dict[str, Any]:
+    """That something derived (a "memory", an "edge" …) came from a source, as a row."""
+    values = {
+        "link_id": uuid.uuid4(),
+        "user_id": user_id,
+        "derived_kind": kind,
+        "derived_id": derived_id,
+        "source_kind": source.kind,
+        "source_id": uuid.UUID(source.id),
+        "span": source.span,
+    }
+    return versioned.new_row(stamp, values, known_from=known_from)
 
 
 def checked_sources(sources: Sequence[Source | MemoryRef]) -> list[Source]:
