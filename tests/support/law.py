@@ -19,10 +19,13 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any
 
+from sqlalchemy import select
+
 from memground.clock import ManualClock
 from memground.errors import InvalidInputError, NotFoundError
 from memground.text import fold
 from neuromem import Episode, F, Fact, NeuroMemory, NewMessage
+from neuromem.queries.messages import EXTRACTION
 from neuromem.types import Source, Value
 from support import law_graph
 
@@ -328,8 +331,12 @@ async def _learn(life: Life, act: Act) -> Act:
 
 
 async def _known_since(life: Life, name: str) -> datetime:
-    """Since when a message is known, forgotten or not."""
-    return next(time for done in life.done for said, time, _ in done.said if said == name)
+    """Since when the last extraction of a message counts: since the message is known, or the one before was undone."""
+    async with life.mind._db.read() as session:
+        links = session.tables.memory_sources.table
+        of_it = (links.c.source_id == uuid.UUID(life.id(name)), links.c.derived_kind == EXTRACTION)
+        newest = select(links.c.known_from).where(*of_it).order_by(links.c.version.desc()).limit(1)
+        return (await session.execute(newest)).scalar_one()
 
 
 async def _update(life: Life, act: Act) -> Act | None:
