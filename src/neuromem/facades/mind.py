@@ -73,7 +73,7 @@ class Reader:
         explain: bool = False,
         timezone: str | None = None,
     ) -> RecallResult:
-        """What is remembered about `query`: memories, conversation turns and the profile, in one ranking (`.merged`).
+        """What is remembered about `query`: memories, turns, relations and the profile, in one ranking (`.merged`).
 
         `as_of`: answer as at that moment, with what was known then. `valid_at`: only memories true in the world then.
         `where`: a filter such as `F("metadata.topic") == "work"` over memories and messages; a field one of them lacks
