@@ -87,10 +87,11 @@ class RankingProfile:
       三年前; of several the nearest counts), else 1. A memory's time goes from its `event_at` to the end of its
       validity; one that began and has no end goes on, but an episode is over when it has happened.
 
-    A memory that was learned from messages keeps `learned` of its own score; the rest is the best score of these
-    messages, which are ranked by all that stands around them. In `merged` a memory and a message of which one was
-    learned from the other (or two memories learned from the same messages) say the same: the better stands in its
-    place, the other keeps `repeated` of its score.
+    A memory that was learned from messages keeps max(learned, s⁴) of its own score, where s is the share of the
+    question's words it holds, 1 from nine tenths on; the rest is the best score of these messages, which are ranked by
+    all that stands around them. In `merged` a memory and a message of which one was learned from the other (or two
+    memories learned from the same messages) say the same: the better stands in its place, the other keeps `repeated` of
+    its score.
 
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.

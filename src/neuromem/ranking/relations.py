@@ -9,9 +9,11 @@ from memground.names import names_in
 from memground.view import View
 from memground.words import words
 from neuromem.ranking.profile import GraphWeights, RankingProfile
-from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit
+from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit, Memory
 
 _SECONDS_A_DAY = 86_400.0
+_NEARLY, _COMPLETE = 0.9, 4
+"""A memory that holds nearly all words of the question is ranked by itself; with fewer, quickly less so."""
 _READ = 1_000
 """Characters of an entry of the profile that are compared with a question."""
 
@@ -72,16 +74,27 @@ def boosted(hits: Sequence[Hit], facts: Sequence[GraphFact], weights: GraphWeigh
     )
 
 
-def with_turns(hits: Sequence[Hit], turns: Mapping[str, float], learned: float) -> list[Hit]:
-    """The hits, each with the score of the turns it was learned from (by message id), best first."""
-    return _resorted(_with_turns(hit, turns, learned) for hit in hits)
+def with_turns(hits: Sequence[Hit], turns: Mapping[str, float], asked: Collection[str], learned: float) -> list[Hit]:
+    """The hits, each with the score of the turns it was learned from (by message id), best first.
+
+    See `RankingProfile.learned`.
+    """
+    return _resorted(_with_turns(hit, turns, asked, learned) for hit in hits)
 
 
-def _with_turns(hit: Hit, turns: Mapping[str, float], learned: float) -> Hit:
-    said = [turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message"]
-    if not said:
+def _with_turns(hit: Hit, turns: Mapping[str, float], asked: Collection[str], learned: float) -> Hit:
+    own = own_share(hit.memory, asked, learned)
+    if own == 1.0:
         return hit
-    return _scored_anew(hit, learned * hit.score + (1.0 - learned) * max(said), "turns", max(said))
+    said = max(turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message")
+    return _scored_anew(hit, own * hit.score + (1.0 - own) * said, "turns", said)
+
+
+def own_share(memory: Memory, asked: Collection[str], learned: float) -> float:
+    """How much of a memory's score is its own: all, unless it was learned from messages."""
+    if all(source.kind != "message" for source in memory.sources):
+        return 1.0
+    return max(learned, min(1.0, share_of(asked, memory.content) / _NEARLY) ** _COMPLETE)
 
 
 def _scored_anew(hit: Hit, score: float, part: str, value: float) -> Hit:

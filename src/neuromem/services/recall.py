@@ -24,7 +24,15 @@ from neuromem.queries import memories, recall
 from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
-from neuromem.ranking.relations import boosted, fact_score, graph_context, profile_score, profile_text, with_turns
+from neuromem.ranking.relations import (
+    boosted,
+    fact_score,
+    graph_context,
+    own_share,
+    profile_score,
+    profile_text,
+    with_turns,
+)
 from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
 from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
 from neuromem.services import rows
@@ -37,7 +45,6 @@ from neuromem.types import (
     Explanation,
     GraphFact,
     Hit,
-    Memory,
     MergedHit,
     MessageHit,
     RecallResult,
@@ -119,7 +126,7 @@ class RecallService:
         said = await self._search_conversations(question, pool, remembered)
         memories = boosted(remembered.hits, related, self._ranking.graph)
         if question.include_conversations:
-            memories = with_turns(memories, said.scores, self._ranking.learned)
+            memories = with_turns(memories, said.scores, question.words, self._ranking.learned)
         told = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
         merged = _merge([*map(_from_memory, memories), *map(_from_message, said.hits), *told], self._ranking.repeated)
         best_told = [max(group, key=lambda hit: hit.score).id for group in _by_source(told)]
@@ -220,8 +227,13 @@ class RecallService:
         """The best turns, best first."""
         if not pool.ids:
             return _Said([], [], {})
-        # What was learned from the turns restates them in fewer words: it is no measure for them.
-        others = [hit.explanation for hit in remembered.hits if hit.explanation and not _learned(hit.memory)]
+        # What was learned from the turns restates them in fewer words: it is no measure for them, unless it holds
+        # nearly all that is asked for.
+        others = [
+            hit.explanation
+            for hit in remembered.hits
+            if hit.explanation and own_share(hit.memory, question.words, self._ranking.learned) >= 0.5
+        ]
         vector_top = max([pool.vector_top, *(why.vector_score or 0.0 for why in others)])
         keyword_top = max([pool.keyword_top, *(why.keyword_score or 0.0 for why in others)])
         words = question.words
@@ -368,11 +380,6 @@ def _joined(entry: MergedHit, other: MergedHit) -> MergedHit:
         sources=tuple(dict.fromkeys((*entry.sources, other.source))),
         came_from=(*entry.came_from, *(source for source in other.came_from if source not in entry.came_from)),
     )
-
-
-def _learned(memory: Memory) -> bool:
-    """Whether the memory was learned from messages."""
-    return any(source.kind == "message" for source in memory.sources)
 
 
 def _by_source(entries: Sequence[MergedHit]) -> list[list[MergedHit]]:
