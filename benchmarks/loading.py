@@ -144,7 +144,7 @@ def memory_rows(
     copied = tables.embeddings.copied
     for place, (text, vector, since) in enumerate(zip(texts, vectors, known, strict=True)):
         new = NewMemory(text, metadata={"place": place}, importance=1 + place % 10, known_at=since)
-        row = search._row(user, new, stamp) | {"embedding": vector}
+        row = search.memory_row(user, new, stamp) | {"embedding": vector}
         if place % CHANGED == 0:
             changed = since + (stamp.at - since) / 2
             earlier = f"{text} Or so."
