@@ -140,8 +140,9 @@ async def test_a_worker_with_the_old_model_stops_and_loses_nothing(
     mind = await open_mind(embedding=NEW, background=False)
     await mind.ingest(user, "user", "who makes my vector?")
     assert old._worker is not None
-    assert old._worker._task is not None
-    await asyncio.wait_for(old._worker._task, 20)
+    embedding = old._worker._loops[0]._task
+    assert embedding is not None
+    await asyncio.wait_for(embedding, 20)
     assert (await mind.background_status(user)).waiting == 1
     working = await open_mind(embedding=NEW)
     await working.wait_idle(timeout=30)
