@@ -82,9 +82,10 @@ async def test_killed_and_started_again_is_as_if_nothing_had_happened(
 async def test_ctrl_c_says_that_the_same_command_continues(bench: Bench, talk: Path, expected: State) -> None:
     process = await bench.start("import", talk, "--user", "interrupted")
     async with bench.mind() as mind:
-        while not await mind.conversations.list_sessions("interrupted"):
+        while process.returncode is None and not await mind.conversations.list_sessions("interrupted"):
             await asyncio.sleep(0.001)
-        process.send_signal(signal.SIGINT)  # before this mind closes, which takes as long as the rest of the import
+        if process.returncode is None:
+            process.send_signal(signal.SIGINT)  # before this mind closes, which takes as long as the rest of the import
     out, err = await asyncio.wait_for(process.communicate(), 60)
     if process.returncode != 0:  # 0: the import was over before the signal was there
         assert process.returncode == 130
