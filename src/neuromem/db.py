@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import asyncpg
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.engine import Result
@@ -18,7 +17,7 @@ from sqlalchemy.sql.base import Executable
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import Query, check_url, locking, make_engine, redact, reporting, sqlstate
+from memground.postgres.engine import DRIVER_ERRORS, Query, check_url, locking, make_engine, redact, reporting, sqlstate
 from memground.postgres.prepared import Record, prepared
 from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.versioned import lock_name
@@ -127,11 +126,14 @@ class Session:
         if connection is None:
             return
         try:
+            usable = self._driver is not None
             if self._open:
-                with suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                try:
                     await self._driver.execute("ROLLBACK")
-            if not connection.invalidated and (self._driver is None or self._driver.is_closed()):
-                with suppress(SQLAlchemyError, OSError):
+                except (OSError, *DRIVER_ERRORS):
+                    usable = False
+            if not connection.invalidated and (not usable or self._driver.is_closed()):
+                with suppress(SQLAlchemyError, OSError, *DRIVER_ERRORS):
                     await connection.exec_driver_sql("SELECT 1")  # fails, so that the pool hears of it
                 await connection.invalidate()
         finally:
@@ -154,7 +156,7 @@ class Session:
         async with reporting(self._url):
             try:
                 yield
-            except (DBAPIError, asyncpg.PostgresError) as error:
+            except (DBAPIError, *DRIVER_ERRORS) as error:
                 if sqlstate(error) == _UNDEFINED_COLUMN:
                     raise ModelMismatchError(
                         f"the embedding model of schema {self.tables.schema!r} was changed while this program had it "

@@ -154,12 +154,13 @@ async def test_a_lost_lease_stores_nothing(engine: AsyncEngine) -> None:
 
 
 async def test_an_extended_lease_holds(engine: AsyncEngine) -> None:
+    queue = JobQueue(table, JobPolicy(lease=2, batch=10))
     await enqueue(engine, jobs(2))
-    lease = await claim(engine, hasty)
-    for _ in range(4):
-        await asyncio.sleep(0.05)
+    lease = await claim(engine, queue)
+    for _ in range(3):
+        await asyncio.sleep(0.8)
         async with engine.begin() as connection:
-            await hasty.extend(connection, lease)
+            await queue.extend(connection, lease)
     assert (await claim(engine)).jobs == []
     assert await finish(engine, lease) == {"embed-0", "embed-1"}
 
@@ -329,12 +330,12 @@ async def test_work_gathers_until_there_is_enough(engine: AsyncEngine) -> None:
 
 
 async def test_or_until_nothing_was_added_for_a_while(engine: AsyncEngine) -> None:
-    await gather(engine, 1, idle=0.3)
-    await asyncio.sleep(0.2)
-    await gather(engine, 1, idle=0.3)
-    await asyncio.sleep(0.2)
+    await gather(engine, 1, idle=2)
+    await asyncio.sleep(1.2)
+    await gather(engine, 1, idle=2)
+    await asyncio.sleep(1.2)
     assert (await claim(engine)).jobs == []
-    await asyncio.sleep(0.15)
+    await asyncio.sleep(1)
     assert len((await claim(engine)).jobs) == 1
 
 

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
+from sqlalchemy import literal, select, text
 
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import (
@@ -17,6 +18,7 @@ from neuromem import (
     NewMessage,
     UnavailableError,
 )
+from neuromem.db import Database
 from support.calls import state
 from support.embedded import short_tmp_dir
 from support.embeddings import HashEmbedding
@@ -127,6 +129,24 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(own_server: EmbeddedPo
             assert (await mind.background_status()).failed == 0
         finally:
             await again.close()
+
+
+async def test_a_connection_that_ends_at_any_moment_of_a_transaction(database_url: str, schema: str) -> None:
+    """The driver has another word for it between the server's last message and the end of the connection."""
+    killer = await asyncpg.connect(database_url)
+    async with Database(database_url, dims=8, model_id="toy", schema=schema, pool_size=1) as database:
+        for steps in range(40):
+            with pytest.raises(UnavailableError):
+                async with database.session() as session:
+                    pid = await session.scalar(text("SELECT pg_backend_pid()"))
+                    await killer.execute("SELECT pg_terminate_backend($1)", pid)
+                    for _ in range(steps):
+                        await asyncio.sleep(0)
+                    await session.fetch(select(literal(steps)), {})
+                    await session.fetch(select(literal(steps)), {})  # the first may still have been answered
+            async with database.session() as session:
+                assert await session.scalar(text("SELECT 1")) == 1  # the pool gives a new one
+    await killer.close()
 
 
 class Squeamish(HashEmbedding):

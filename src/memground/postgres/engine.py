@@ -35,6 +35,9 @@ class Executor(Protocol):
     async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]: ...
 
 
+DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the driver raises for a statement, the connection aside (OSError)."""
+
 _SCHEMES = ("postgres", "postgresql")
 _DEADLOCK, _TIMED_OUT = "40P01", "55P03"
 
@@ -114,7 +117,7 @@ async def reporting(url: str) -> AsyncGenerator[None]:
         yield
     except (OSError, PoolTimeoutError) as error:
         raise UnavailableError(_unavailable(url, error)) from error
-    except (DBAPIError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except (DBAPIError, *DRIVER_ERRORS) as error:
         if lost_connection(error):
             raise UnavailableError(_unavailable(url, _driver_s(error))) from error
         if sqlstate(error) == _DEADLOCK:
@@ -150,6 +153,7 @@ def lost_connection(error: Exception) -> bool:
             "terminating connection",
             "ConnectionDoesNotExist",
             "CannotConnectNow",
+            "cannot switch to state",  # asyncpg, between the server's last message and the connection's end
         )
     )
 
