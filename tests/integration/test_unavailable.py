@@ -131,19 +131,23 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(own_server: EmbeddedPo
             await again.close()
 
 
+async def interrupted(database: Database, killer: "asyncpg.Connection[asyncpg.Record]", steps: int) -> None:
+    """A transaction whose connection is ended by the server, `steps` turns of the loop before its next statement."""
+    async with database.session() as session:
+        await killer.execute("SELECT pg_terminate_backend($1)", await session.scalar(text("SELECT pg_backend_pid()")))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        await session.fetch(select(literal(steps)), {})
+        await session.fetch(select(literal(steps)), {})  # the first may still have been answered
+
+
 async def test_a_connection_that_ends_at_any_moment_of_a_transaction(database_url: str, schema: str) -> None:
     """The driver has another word for it between the server's last message and the end of the connection."""
     killer = await asyncpg.connect(database_url)
     async with Database(database_url, dims=8, model_id="toy", schema=schema, pool_size=1) as database:
         for steps in range(40):
             with pytest.raises(UnavailableError):
-                async with database.session() as session:
-                    pid = await session.scalar(text("SELECT pg_backend_pid()"))
-                    await killer.execute("SELECT pg_terminate_backend($1)", pid)
-                    for _ in range(steps):
-                        await asyncio.sleep(0)
-                    await session.fetch(select(literal(steps)), {})
-                    await session.fetch(select(literal(steps)), {})  # the first may still have been answered
+                await interrupted(database, killer, steps)
             async with database.session() as session:
                 assert await session.scalar(text("SELECT 1")) == 1  # the pool gives a new one
     await killer.close()
