@@ -190,6 +190,28 @@ async def test_a_then_b_then_a_ends_at_a(life: Life) -> None:
     assert [entry.value for entry in await life.mind.kv.history("profile", "anna", "city")] == ["Oslo", "Porto", "Oslo"]
 
 
+async def test_what_was_compared_before_something_was_written_is_compared_anew(open_mind: OpenMind) -> None:
+    clock = ManualClock(at(0))
+    rules = HygieneRules(near_duplicate=0.5)
+    life = Life(await open_mind(embedding=HashEmbedding(64), clock=clock, background=False, hygiene=rules), clock)
+    await life.learn(1, "Lives in Porto")
+    # The two of the dog have all before them written; then Ben is told of a memory that says something else now.
+    told = ("Lives in Porto near the river", "Has a dog", "has a  dog.", "Lives in Porto with Ben")
+    await life.learn(2, *told)
+    assert sorted(await life.known()) == ["Has a dog", "Lives in Porto near the river", "Lives in Porto with Ben"]
+
+
+async def test_what_was_corrected_since_stays_what_it_said_when_the_same_was_told_before(life: Life) -> None:
+    """Said at 1 and at 3, corrected at 5; whether 3 is extracted before that or after, 4 knows both."""
+    early, late = await life.say(1, "I like tea"), await life.say(3, "I like coffee")
+    learned = await life.learn(3.5, "likes tea", sources=early)
+    life.clock.set(at(5))
+    await life.mind.update_memory("anna", learned.added[0], content="likes coffee")
+    await life.learn(6, "likes coffee", sources=late)
+    assert sorted(await life.known(2)) == ["likes tea"]
+    assert sorted(await life.known(4)) == ["likes coffee", "likes tea"]
+
+
 async def test_more_detail_makes_it_fuller_and_less_takes_nothing_away(open_mind: OpenMind) -> None:
     clock = ManualClock(at(0))
     rules = HygieneRules(near_duplicate=0.5)
@@ -414,5 +436,5 @@ async def test_without_the_graph_relations_are_dropped_and_counted(open_mind: Op
     assert (len(result.added), result.triples.stored) == (1, ())
     assert [(item.kind, item.reason, item.count) for item in result.dropped] == [("triple", "no graph", 1)]
     assert (await mind.stats("anna")).graph_edges == 0
-    await mind.graph.add_triples("anna", [home])
+    await mind.graph.create_edge("anna", "person", "Anna", "lives_in", "place", "Porto")
     assert [fact.content for fact in await mind.graph.find_entity_facts("anna", "Anna")] == ["Anna lives in Porto"]

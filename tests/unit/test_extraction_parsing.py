@@ -310,6 +310,32 @@ def test_too_much_is_counted_and_quick() -> None:
     assert found.dropped == (Dropped("fact", "too many", 9_950),)
 
 
+@pytest.mark.parametrize("depth", [9, 300, 900])
+def test_a_value_nested_beyond_reason_costs_itself_only(depth: int) -> None:
+    deep = f'{"[" * depth}"x"{"]" * depth}'
+    answer = f'{{"facts": ["a", "b"], "profile_updates": {{"deep": {deep}, "city": "Porto"}}}}'
+    found = parse(answer)
+    assert len(found.facts) == 2
+    assert [update.item for update in found.profile_updates] == [ProfileUpdate("city", "Porto")]
+
+
+def test_a_number_no_float_can_hold_costs_itself_only() -> None:
+    found = parse({"facts": [{"content": "a", "sources": [10**400, 4], "importance": 10**400}]})
+    assert [(item.item.importance, item.sources) for item in found.facts] == [(None, ("m4",))]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["<think>" * 140_000, "<think></think>" * 60_000, "<think>hm {" * 90_000, "</think>" * 120_000],
+)
+def test_thoughts_without_end_are_read_in_no_time(answer: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ProviderError):
+        parse(answer)
+    assert time.monotonic() - begun < 2
+    assert parse('<THINK>{"facts": [1]}</think>{"facts": ["a"]}<thinking>{}</thinking>').facts[0].item == Fact("a")
+
+
 def test_long_texts_are_cut() -> None:
     found = parse({"facts": [{"content": "x" * 100_000, "category": "y" * 1000}]})
     assert len(found.facts[0].item.content) == 4_000

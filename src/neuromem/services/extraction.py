@@ -132,6 +132,17 @@ class MemoryExtractionService:
         texts = [item.item.content for item in (*extraction.facts, *extraction.episodes)]
         return await SearchService(self._session, self._embedding).embed(texts) if texts else []
 
+    async def hold(self, user_id: str) -> None:
+        """One extraction of a user at a time: two at once would not see what the other adds."""
+        await self._session.hold(user_id)
+        await lock_name(self._session, f"{self._tables.schema}/{user_id}/extraction")
+
+    async def waits(self, user_id: str, asked: Asked) -> bool:
+        """Whether all of the turns still wait. The caller holds the user's extraction."""
+        ids = [uuid.UUID(turn.id) for turn in asked.turns]
+        found = await self._session.execute(queries.among(self._tables, user_id, ids))
+        return len(found.all()) == len(ids)
+
     async def store(
         self,
         user_id: str,
@@ -148,9 +159,7 @@ class MemoryExtractionService:
         sees how late a worker came, and with which others it took them; `at_once`: since the last source was known.
         Raises NotFoundError for a source that is not the user's.
         """
-        await self._session.hold(user_id)
-        # Two extractions of one user at once would not see what the other adds.
-        await lock_name(self._session, f"{self._tables.schema}/{user_id}/extraction")
+        await self.hold(user_id)
         known = await self._known_since(user_id, extraction, sources)
         run = _Run(self._session, user_id, stamp, self._rules, known)
         scan = await SearchService(self._session, self._embedding).scan(Scope(user_id, View(now=stamp.at)))

@@ -137,7 +137,6 @@ class HygieneService:
             await self._session.execute(insert(vt.table), self._added)
         await self.link(self._links)
         self._told, self._added, self._links = [], [], []
-        self._touched.clear()
 
     async def link(self, links: Sequence[Link]) -> None:
         """Records since when things are known to come from sources, where that is not recorded yet."""
@@ -219,6 +218,8 @@ class HygieneService:
         later: list[Row] = []
         for other in found:
             learned_later = other["known_from"] > derived.known_from
+            if learned_later and other["was_other"]:
+                continue  # what it said then stays what it said
             # The later telling is the one that may end what the earlier one says, whichever is extracted first.
             told, known = (_statement(other), new) if learned_later else (new, _statement(other))
             verdict = compare(told, known, other["similarity"] or 0.0, self._rules)
