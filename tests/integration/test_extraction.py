@@ -1,6 +1,6 @@
 """What was extracted becomes memories, a profile and relations: once, with its sources, as of when it was known."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -323,6 +323,74 @@ async def test_triples_become_edges_with_both_clocks_and_sources(life: Life) -> 
             select(links.c.derived_id, links.c.source_id).where(links.c.derived_kind == "edge")
         )
         assert (str(first.triples.stored[0].edge_id), sources[0]) in [(str(a), str(b)) for a, b in found]
+
+
+def lives_in(place: str) -> dict[str, Any]:
+    return {"facts": [Fact(f"Anna lives in {place}")], "triples": [Triple("Anna", "lives_in", place)]}
+
+
+async def test_a_fact_ends_with_the_relation_that_it_says_in_words(life: Life) -> None:
+    """A move that is told only as a relation."""
+    more = [
+        "Anna loves Oslo",
+        "Anna's brother lives in Oslo",
+        "Anna lives in Oslo with Ben",
+        "Anna hates Oslo. Lives in",
+    ]
+    await life.learn(1, "Anna currently lives in  Oslo.", *more, triples=[Triple("Anna", "lives_in", "Oslo")])
+    moved = await life.learn(5, triples=[Triple("anna", "livesIn", "Porto")], origin="move")
+    assert len(moved.ended) == 1
+    ends = {memory.content: memory.valid_to for memory in await life.facts()}
+    assert ends == {"Anna currently lives in  Oslo.": at(5), **dict.fromkeys(more)}
+    assert [memory.valid_to for memory in await life.facts(4)] == [None] * 5
+    assert [memory.valid_to for memory in await life.facts(5)].count(at(5)) == 1
+    life.clock.set(at(10))
+    hits = await life.mind.search("anna", "Where does Anna live, in Oslo?", valid_at=at(9), limit=9)
+    assert [hit.memory.content for hit in hits if "currently" in hit.memory.content] == []
+    await life.mind.undo("anna", origin="move")
+    assert [memory.valid_to for memory in await life.facts()] == [None] * 5
+
+
+async def test_in_chinese_too(life: Life) -> None:
+    await life.learn(1, "安娜住在奥斯陆。", "安娜喜欢奥斯陆", triples=[Triple("安娜", "住在", "奥斯陆")])
+    await life.learn(5, triples=[Triple("安娜", "住在", "波尔图")])
+    assert {memory.content: memory.valid_to for memory in await life.facts()} == {
+        "安娜住在奥斯陆。": at(5),
+        "安娜喜欢奥斯陆": None,
+    }
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_in_whatever_order_it_is_extracted_the_fact_has_ended(life: Life, order: tuple[int, int]) -> None:
+    said = [await life.say(1, "I live in Oslo"), await life.say(5, "I moved to Porto")]
+    tellings = [lives_in("Oslo"), {"triples": [Triple("Anna", "lives_in", "Porto")]}]
+    life.clock.set(at(20))
+    for number in order:
+        await life.mind.apply_extraction("anna", sources=said[number], **tellings[number])
+    assert [[m.valid_to for m in await life.facts(t)] for t in (0, 2, 6, 30)] == [[], [None], [at(5)], [at(5)]]
+
+
+@pytest.mark.parametrize("parts", [((0, 1, 2),), ((0,), (1,), (2,)), ((0, 1), (2,)), ((0,), (1, 2))])
+async def test_there_and_back_is_the_same_told_at_once_or_in_turn(life: Life, parts: Sequence[Sequence[int]]) -> None:
+    said = [await life.say(minute, "…") for minute in (1, 5, 9)]
+    told = [lives_in(place) for place in ("Oslo", "Porto", "Oslo")]
+    life.clock.set(at(20))
+    async with life.mind._db.session() as session:
+        service = MemoryExtractionService(session, life.mind._embedding)
+        for part in parts:
+            found = Extraction(
+                facts=tuple(Extracted(told[n]["facts"][0], tuple(said[n])) for n in part),
+                triples=tuple(Extracted(told[n]["triples"][0], tuple(said[n])) for n in part),
+            )
+            sources = [Source("message", said[n][0]) for n in part]
+            await service.store("anna", found, await service.embed(found), session.stamp("x"), sources=sources)
+    seen = [sorted((m.content, m.valid_to is None) for m in await life.facts(t)) for t in (2, 6, 10)]
+    oslo, porto = "Anna lives in Oslo", "Anna lives in Porto"
+    assert seen == [
+        [(oslo, True)],
+        [(oslo, False), (porto, True)],
+        [(oslo, False), (oslo, True), (porto, False)],
+    ]
 
 
 async def test_a_diff_tells_which_messages_were_extracted_then(life: Life) -> None:

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -99,6 +100,14 @@ def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
         .select_from(new.join(best, true()).join(table, table.c.id == best.c.id))
         .order_by(new.c.place, best.c.similarity.desc().nulls_last(), table.c.version)
     )
+
+
+def saying(tables: Tables, user_id: str, memory_type: str, words: Sequence[int], moment: datetime) -> Query:
+    """The first memories of a type known at a moment as true without end that hold all of these words."""
+    table = tables.embeddings.table
+    all_of_them = table.c.words.contains(bindparam("words", list(words), type_=ARRAY(BigInteger)))
+    wanted = (table.c.memory_type == memory_type, all_of_them, known_at(table, moment), table.c.valid_to.is_(None))
+    return select(table).where(table.c.user_id == user_id, *wanted).order_by(table.c.version).limit(_SAME_WORDS)
 
 
 def linked(tables: Tables, user_id: str, derived: Sequence[uuid.UUID], sources: Sequence[uuid.UUID]) -> Query:

@@ -21,7 +21,7 @@ from neuromem.queries import graph as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.relations import GraphRules, names_asked, normal_names, normal_triple
 from neuromem.services import rows
-from neuromem.services.edge_plan import EdgePlan, Ledger, Outcome, Statement
+from neuromem.services.edge_plan import EdgePlan, Ending, Ledger, Outcome, Statement
 from neuromem.services.graph import Thing, close_sources, hold_graph, node_values
 from neuromem.services.memories import MemoryService, checked_sources, source_link
 from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
@@ -66,13 +66,18 @@ class GraphMemoryService:
         if known_from is None and came_from:
             since = await MemoryService(self._session).sources_known_since(user_id, {uuid.uuid4(): came_from})
             known = min(max(since.values()), stamp.at)
-        (stored,) = await self.store_told(user_id, [ToldTriples(said, came_from, known)], stamp=stamp)
+        (stored,), _ = await self.store_told(user_id, [ToldTriples(said, came_from, known)], stamp=stamp)
         return stored
 
-    async def store_told(self, user_id: str, told: Sequence["ToldTriples"], *, stamp: Stamp) -> list[StoredTriples]:
-        """Stores normal triples of several sources, one source after the other; what became of those of each."""
+    async def store_told(
+        self, user_id: str, told: Sequence["ToldTriples"], *, stamp: Stamp
+    ) -> tuple[list[StoredTriples], list[Ending]]:
+        """Stores normal triples of several sources, one source after the other.
+
+        Gives what became of those of each, and the endings known of the edges they are about or end.
+        """
         if not told:
-            return []
+            return [], []
         await hold_graph(self._session, user_id)
         versions, made = await self._nodes_named(user_id, told), list[Row]()
         said: list[list[Statement]] = []
@@ -84,11 +89,13 @@ class GraphMemoryService:
         ledger = Ledger(user_id, edges, stamp)
         links: list[Row] = []
         stored: list[StoredTriples] = []
+        concerned: set[uuid.UUID] = set()
         for item, statements in zip(told, said, strict=True):
             plan = EdgePlan(ledger.versions, self._rules.single_valued, item.known)
             for statement in statements:
                 plan.add(statement)
             written = ledger.write(plan)
+            concerned |= {edge.key for edge in plan.edges()}
             touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
             links += [
                 source_link(user_id, "edge", key, source, known_from=item.known, stamp=stamp)
@@ -103,7 +110,7 @@ class GraphMemoryService:
         await MemoryService(self._session).store_links(links)
         if ledger.forgotten:
             await close_sources(self._session, user_id, ledger.forgotten, stamp)
-        return stored
+        return stored, ledger.endings(concerned)
 
     async def find_entity_facts(
         self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20
