@@ -1,7 +1,9 @@
 """What a language model answers becomes items, whatever it answers."""
 
+import contextlib
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -334,6 +336,23 @@ def test_thoughts_without_end_are_read_in_no_time(answer: str) -> None:
         parse(answer)
     assert time.monotonic() - begun < 2
     assert parse('<THINK>{"facts": [1]}</think>{"facts": ["a"]}<thinking>{}</thinking>').facts[0].item == Fact("a")
+
+
+@pytest.mark.parametrize("again", ["{\n", "{'", "[(", "'`", "(:", "]}\n{", "\n{)```]", "{a,a]", ' "a\n', '"'])
+def test_garbage_is_given_up_soon(again: str) -> None:
+    """What a model says that repeats itself until its answer is full."""
+    garbage = again * (90_000 // len(again))
+    for answer in (garbage, f'{{"facts": ["likes tea", {garbage}'):
+        begun = time.monotonic()
+        with contextlib.suppress(ProviderError):
+            parse(answer)
+        assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("spoil", [lambda a: a[:-9], lambda a: a.replace('"', "'"), lambda a: a.replace("}, {", "} {")])
+def test_a_long_answer_is_repaired_whole(spoil: Callable[[str], str]) -> None:
+    answer = json.dumps({"facts": [{"content": f"Anna's friend {n}", "sources": [3, 4]} for n in range(200)]})
+    assert len(parse(spoil(answer)).facts) == 200
 
 
 def test_long_texts_are_cut() -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import json_repair
 
@@ -14,6 +14,8 @@ MAX_REPAIR = 100_000
 
 _THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _EXCERPT = 120
+_GLANCES = 5
+"""How often a character may be read on average while an answer is repaired."""
 
 
 def read_json(answer: object, model: str = "the model") -> dict[str, Any] | list[Any]:
@@ -48,6 +50,22 @@ def _without_thoughts(answer: str) -> str:
     return "".join([*said, answer[end:]])
 
 
+class _Glanced(str):
+    """A text that is looked into only so often: the time json_repair takes over garbage grows with its square.
+
+    What can be repaired is read about twice.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._left = _GLANCES * len(text) + 10_000
+
+    def __getitem__(self, place: "SupportsIndex | slice[Any, Any, Any]", /) -> str:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it is read again and again")
+        return super().__getitem__(place)
+
+
 def _repaired(text: str, model: str) -> object:
     if not re.search(r"[\[{]", text):
         return None
@@ -56,7 +74,7 @@ def _repaired(text: str, model: str) -> object:
             f"{model} answered with {len(text):,} characters of broken JSON; at most {MAX_REPAIR:,} are repaired"
         )
     try:
-        return json_repair.loads(text)
+        return json_repair.loads(_Glanced(text))
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{model} answered with JSON that cannot be repaired ({error}): {_excerpt(text)}") from None
 
