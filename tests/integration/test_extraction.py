@@ -393,21 +393,6 @@ async def test_there_and_back_is_the_same_told_at_once_or_in_turn(life: Life, pa
     ]
 
 
-async def test_a_relation_told_again_has_a_source_more(life: Life) -> None:
-    likes = Triple("Anna", "likes", "tea")
-    first, second, third = [await life.say(minute, "…") for minute in (1, 3, 5)]
-    life.clock.set(at(9))
-    for sources in (first, third, third, second):
-        await life.mind.apply_extraction("anna", triples=[likes], sources=sources)
-
-    async def told(minutes: float) -> set[str]:
-        (fact,) = await life.mind.as_of(at(minutes)).graph.find_entity_facts("anna", "Anna")
-        assert len(fact.sources) == len(set(fact.sources))
-        return {source.id for source in fact.sources}
-
-    assert [await told(minute) for minute in (2, 4, 9)] == [{*first}, {*first, *second}, {*first, *second, *third}]
-
-
 async def test_a_diff_tells_which_messages_were_extracted_then(life: Life) -> None:
     await life.learn(2, "likes tea", sources=[*await life.say(1, "I like tea"), *await life.say(2, "and so on")])
     await life.say(3, "what else?")

@@ -284,6 +284,24 @@ async def test_a_node_that_another_writer_s_edge_needs_stays_by_its_name_when_it
     assert (node.aliases, node.properties["size"]) == (("big apple",), 8)
 
 
+async def test_a_node_makes_room_for_the_one_that_comes_back(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
+    await mind.graph.create_node(user, "place", "Porto", {"size": 1})
+    there = clock.now()
+    clock.advance(timedelta(days=1))
+    await mind.graph.delete_node(user, "place", "Porto")
+    clock.advance(timedelta(days=1))
+    await mind.graph.create_node(user, "place", "Porto", {"size": 2})
+    await store(mind, user, PORTO)
+    clock.advance(timedelta(days=1))
+    back = await mind.rollback(user, there)
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin=back.origin)
+    node = await mind.graph.get_node(user, "place", "Porto")
+    assert node is not None
+    assert node.properties == {"name": "Porto", "size": 2}
+    assert await told(mind, user) == ["Anna lives in Porto"]
+
+
 async def test_a_node_goes_with_the_last_edge_that_needs_it(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
     await store(mind, user, OSLO, origin="first")
     clock.advance(timedelta(days=1))

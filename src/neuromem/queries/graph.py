@@ -143,7 +143,15 @@ def unneeded(tables: Tables, user_id: str, target: Query) -> Query:
         )
         for end in ("source", "target")
     )
-    needed = exists().where(node.c.user_id == user_id, node.c.node_key == key, known_now(node), or_(*named))
+    # What another node of the name comes back for makes room.
+    other, same_name = target.subquery("other"), tables.graph_nodes.table.alias("same_name")
+    replaced = exists().where(
+        same_name.c.user_id == user_id,
+        same_name.c.id == other.c[1],
+        same_name.c.node_id == node.c.node_id,
+        same_name.c.node_type == node.c.node_type,
+    )
+    needed = exists().where(node.c.user_id == user_id, node.c.node_key == key, known_now(node), or_(*named), ~replaced)
     return select(key, row_id).where(or_(row_id.is_not(None), ~needed))
 
 

@@ -261,14 +261,14 @@ class Ledger:
         self.versions = sorted([*self.versions, *new], key=lambda row: row["version"])
         return {row["edge_id"]: row for row in new}
 
-    def endings(self, keys: Collection[uuid.UUID]) -> list[Ending]:
-        """Those of certain edges that ended, each since it is known."""
-        found: dict[uuid.UUID, Ending] = {}
-        for row in sorted(self.versions, key=lambda row: row["known_from"]):
-            if row["edge_id"] in keys and row["valid_to"] is not None:
-                names = row["source_id"], row["edge_type"], row["target_id"]
-                found.setdefault(row["edge_id"], Ending(*names, known_from=row["known_from"], valid_to=row["valid_to"]))
-        return list(found.values())
+    @property
+    def endings(self) -> list[Ending]:
+        """Of the rows to be inserted those of edges that have ended."""
+        return [
+            Ending(row["source_id"], row["edge_type"], row["target_id"], row["known_from"], row["valid_to"])
+            for row in self.new
+            if row["valid_to"] is not None
+        ]
 
     def _end(self, row: Row, moment: datetime) -> None:
         end = {"known_to": moment, "closed_origin": self._stamp.origin}

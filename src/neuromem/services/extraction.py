@@ -275,7 +275,7 @@ class _Run:
         await HygieneService(self.session, self.user_id, self.stamp, self.rules).link(links)
 
     async def relate(self, extraction: Extraction) -> list[Ending]:
-        """Relations, those told again with a source more; which edges they are about or end have ended."""
+        """Relations; what endings of edges were written with them."""
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
         groups = self.known.groups(extraction.triples, self.stamp)
         told = [ToldTriples(items, self.known.sources(sources), moment) for moment, sources, items in groups]
@@ -283,13 +283,6 @@ class _Run:
         self.triples = StoredTriples(
             *(tuple(edge for one in done for edge in getattr(one, field.name)) for field in fields(StoredTriples))
         )
-        again = [
-            Link("edge", uuid.UUID(edge.edge_id), item.sources, item.known)
-            for item, one in zip(told, done, strict=True)
-            for edge in one.unchanged
-            if edge.known_to is None  # what was noted of it since stays as it was noted
-        ]
-        await HygieneService(self.session, self.user_id, self.stamp, self.rules).link(again)
         return endings
 
     async def mark(self, read: Mapping[str, datetime]) -> None:

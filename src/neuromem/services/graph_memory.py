@@ -74,7 +74,7 @@ class GraphMemoryService:
     ) -> tuple[list[StoredTriples], list[Ending]]:
         """Stores normal triples of several sources, one source after the other.
 
-        Gives what became of those of each, and the endings known of the edges they are about or end.
+        Gives what became of those of each, and what endings of edges were written.
         """
         if not told:
             return [], []
@@ -89,13 +89,11 @@ class GraphMemoryService:
         ledger = Ledger(user_id, edges, stamp)
         links: list[Row] = []
         stored: list[StoredTriples] = []
-        concerned: set[uuid.UUID] = set()
         for item, statements in zip(told, said, strict=True):
             plan = EdgePlan(ledger.versions, self._rules.single_valued, item.known)
             for statement in statements:
                 plan.add(statement)
             written = ledger.write(plan)
-            concerned |= {edge.key for edge in plan.edges()}
             touched = [edge.key for edge in plan.edges() if edge.said and not edge.forgotten]
             links += [
                 source_link(user_id, "edge", key, source, known_from=item.known, stamp=stamp)
@@ -110,7 +108,7 @@ class GraphMemoryService:
         await MemoryService(self._session).store_links(links)
         if ledger.forgotten:
             await close_sources(self._session, user_id, ledger.forgotten, stamp)
-        return stored, ledger.endings(concerned)
+        return stored, ledger.endings
 
     async def find_entity_facts(
         self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20
