@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import neuromem
 from memground.embedding.install import MODEL_NAME
 from support.embedded import short_tmp_dir
 from support.openai_server import OpenAIServer
-from support.scripted_model import answer
+from support.scripted_model import answer, turns_of
 
 NEUROMEM = Path(sys.executable).with_name("neuromem")
 
@@ -127,9 +128,10 @@ async def test_a_worker_extracts_what_programs_without_a_model_leave_to_it(datab
     """The program that is talked to knows no key; it says when, the worker has the language model."""
     policy = neuromem.ExtractionPolicy.per_message()
     with OpenAIServer(chat=answer) as models:
-        options = ("--llm-model", "m", "--llm-base-url", models.base_url)
+        options = ("--llm-model", "m", "--llm-base-url", models.base_url, "--timezone", "Asia/Tokyo")
         async with neuromem.NeuroMemory(database_url, schema=schema, background=False, extraction=policy) as nm:
-            await nm.ingest("anna", "user", "fact: Anna keeps bees. Anna -lives_in-> Porto")
+            new_year = datetime(2025, 12, 31, 20, tzinfo=UTC)
+            await nm.ingest("anna", "user", "fact: Anna keeps bees. Anna -lives_in-> Porto", timestamp=new_year)
             async with working(database_url, schema, *options, OPENAI_API_KEY=models.key) as process:
                 assert process.stdout is not None
                 first = await asyncio.wait_for(process.stdout.readline(), 30)
@@ -146,6 +148,7 @@ async def test_a_worker_extracts_what_programs_without_a_model_leave_to_it(datab
                 "Anna lives in Porto"
             ]
         assert [call.body["model"] for call in models.calls] == ["m"]
+        assert turns_of(models.calls[0].body)[0]["time"] == "2026-01-01 05:00 Thursday"
 
 
 def test_a_worker_s_model_needs_a_key_or_an_address(database_url: str) -> None:

@@ -45,6 +45,20 @@ def extracting(open_mind: OpenMind, llm: OpenAILLM) -> Extracting:
     return open_one
 
 
+class Slow:
+    """The script, which answers when it is let go on."""
+
+    def __init__(self) -> None:
+        self.begun, self.go_on = asyncio.Event(), asyncio.Event()
+        self.turns: list[int] = []
+
+    async def chat(self, messages: list[dict[str, Any]]) -> str:
+        self.turns.append(len(turns_of({"messages": messages})))
+        self.begun.set()
+        await self.go_on.wait()
+        return answer({"messages": messages})
+
+
 async def say(mind: NeuroMemory, *texts: str, session: str = "s1") -> None:
     await mind.conversations.add_messages_batch(
         "anna", [NewMessage("user", text) for text in texts], session_id=session
@@ -162,28 +176,35 @@ async def test_a_long_session_is_extracted_in_parts_that_know_what_came_before(
 
 
 async def test_what_is_said_during_a_call_is_extracted_next(open_mind: OpenMind) -> None:
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    calls: list[int] = []
-
-    async def slow(messages: list[dict[str, Any]]) -> str:
-        calls.append(len(turns_of({"messages": messages})))
-        begun.set()
-        await go_on.wait()
-        return answer({"messages": messages})
-
+    model = Slow()
     policy = ExtractionPolicy(messages=1, idle=0)
-    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(slow), background=QUICK, extraction=policy)
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(model.chat), background=QUICK, extraction=policy)
     await say(mind, "fact: likes tea")
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(model.begun.wait(), 10)
     await say(mind, "fact: likes rain")
     said = await mind.conversations.get_session_messages("anna", "s1")
     assert [message.extracted for message in said] == [False, False]
     # A slow language model keeps no vector waiting.
     await eventually(lambda: _embedded(mind))
-    go_on.set()
+    model.go_on.set()
     await mind.wait_idle(timeout=20)
     assert await contents(mind) == ["likes rain", "likes tea"]
-    assert calls == [1, 1]
+    assert model.turns == [1, 1]
+
+
+async def test_what_was_extracted_by_hand_during_a_call_is_not_extracted_again(open_mind: OpenMind) -> None:
+    model = Slow()
+    policy = ExtractionPolicy(messages=2, idle=60)
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(model.chat), background=QUICK, extraction=policy)
+    await say(mind, "fact: likes tea", "fact: likes rain")
+    first, _ = await mind.conversations.get_session_messages("anna", "s1")
+    await asyncio.wait_for(model.begun.wait(), 10)
+    await mind.apply_extraction("anna", facts=[Fact("is fond of tea")], sources=[first.message_id])
+    model.go_on.set()
+    await mind.wait_idle(timeout=20)
+    assert await contents(mind) == ["is fond of tea", "likes rain"]
+    assert await told(mind) == (2, 0, 0)
+    assert model.turns == [2, 1]
 
 
 async def _embedded(mind: NeuroMemory) -> bool:
@@ -427,20 +448,14 @@ async def test_a_recalled_memory_that_comes_back_does_not_multiply(extracting: E
 
 async def test_a_rollback_takes_what_is_being_extracted_with_it(open_mind: OpenMind) -> None:
     """What the model says of turns that are no longer known is not stored; what still waits is extracted again."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-
-    async def slow(messages: list[dict[str, Any]]) -> str:
-        begun.set()
-        await go_on.wait()
-        return answer({"messages": messages})
-
-    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(slow), background=QUICK)
+    model = Slow()
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(model.chat), background=QUICK)
     first = await mind.ingest("anna", "user", "fact: likes tea", session_id="s1")
     second = await mind.ingest("anna", "user", "fact: likes rain", session_id="s1")
     await mind.extract("anna")
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(model.begun.wait(), 10)
     await mind.rollback("anna", first.known_from + (second.known_from - first.known_from) / 2)
-    go_on.set()
+    model.go_on.set()
     await mind.wait_idle(timeout=20)
     assert await contents(mind) == ["likes tea"]
     assert await told(mind) == (1, 0, 0)
@@ -463,19 +478,11 @@ async def test_a_transaction_of_the_program_s_own_never_loses_to_the_worker(
 ) -> None:
     """Both need the session's job and the user's extraction, in either order; the worker gives way, and asks no model
     again."""
-    begun, go_on = asyncio.Event(), asyncio.Event()
-    calls: list[int] = []
-
-    async def slow(messages: list[dict[str, Any]]) -> str:
-        calls.append(len(turns_of({"messages": messages})))
-        begun.set()
-        await go_on.wait()
-        return answer({"messages": messages})
-
+    model = Slow()
     policy = ExtractionPolicy(messages=1, idle=0)
-    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(slow), background=QUICK, extraction=policy)
+    mind = await open_mind(embedding=HashEmbedding(), llm=CallbackLLM(model.chat), background=QUICK, extraction=policy)
     await say(mind, "fact: likes tea")
-    await asyncio.wait_for(begun.wait(), 10)
+    await asyncio.wait_for(model.begun.wait(), 10)
     async with mind.transaction() as tx:
         steps = [
             lambda: tx.ingest("anna", "user", "fact: likes rain", session_id="s1"),
@@ -483,14 +490,14 @@ async def test_a_transaction_of_the_program_s_own_never_loses_to_the_worker(
         ]
         first, second = steps if ingest_first else steps[::-1]
         await first()
-        go_on.set()
+        model.go_on.set()
         await asyncio.sleep(0.3)
         await second()
         await asyncio.sleep(1.2)
     await mind.wait_idle(timeout=20)
     assert await contents(mind) == ["likes boats", "likes rain", "likes tea"]
     assert await told(mind) == (2, 0, 0)
-    assert calls == [1, 1]
+    assert model.turns == [1, 1]
 
 
 async def test_undo_of_what_the_worker_stored_by_its_origin(extracting: Extracting) -> None:

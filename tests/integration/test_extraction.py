@@ -1,6 +1,6 @@
 """What was extracted becomes memories, a profile and relations: once, with its sources, as of when it was known."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -190,6 +190,28 @@ async def test_a_then_b_then_a_ends_at_a(life: Life) -> None:
     assert [entry.value for entry in await life.mind.kv.history("profile", "anna", "city")] == ["Oslo", "Porto", "Oslo"]
 
 
+async def test_what_was_compared_before_something_was_written_is_compared_anew(open_mind: OpenMind) -> None:
+    clock = ManualClock(at(0))
+    rules = HygieneRules(near_duplicate=0.5)
+    life = Life(await open_mind(embedding=HashEmbedding(64), clock=clock, background=False, hygiene=rules), clock)
+    await life.learn(1, "Lives in Porto")
+    # The two of the dog have all before them written; then Ben is told of a memory that says something else now.
+    told = ("Lives in Porto near the river", "Has a dog", "has a  dog.", "Lives in Porto with Ben")
+    await life.learn(2, *told)
+    assert sorted(await life.known()) == ["Has a dog", "Lives in Porto near the river", "Lives in Porto with Ben"]
+
+
+async def test_what_was_corrected_since_stays_what_it_said_when_the_same_was_told_before(life: Life) -> None:
+    """Said at 1 and at 3, corrected at 5; whether 3 is extracted before that or after, 4 knows both."""
+    early, late = await life.say(1, "I like tea"), await life.say(3, "I like coffee")
+    learned = await life.learn(3.5, "likes tea", sources=early)
+    life.clock.set(at(5))
+    await life.mind.update_memory("anna", learned.added[0], content="likes coffee")
+    await life.learn(6, "likes coffee", sources=late)
+    assert sorted(await life.known(2)) == ["likes tea"]
+    assert sorted(await life.known(4)) == ["likes coffee", "likes tea"]
+
+
 async def test_more_detail_makes_it_fuller_and_less_takes_nothing_away(open_mind: OpenMind) -> None:
     clock = ManualClock(at(0))
     rules = HygieneRules(near_duplicate=0.5)
@@ -303,6 +325,74 @@ async def test_triples_become_edges_with_both_clocks_and_sources(life: Life) -> 
         assert (str(first.triples.stored[0].edge_id), sources[0]) in [(str(a), str(b)) for a, b in found]
 
 
+def lives_in(place: str) -> dict[str, Any]:
+    return {"facts": [Fact(f"Anna lives in {place}")], "triples": [Triple("Anna", "lives_in", place)]}
+
+
+async def test_a_fact_ends_with_the_relation_that_it_says_in_words(life: Life) -> None:
+    """A move that is told only as a relation."""
+    more = [
+        "Anna loves Oslo",
+        "Anna's brother lives in Oslo",
+        "Anna lives in Oslo with Ben",
+        "Anna hates Oslo. Lives in",
+    ]
+    await life.learn(1, "Anna currently lives in  Oslo.", *more, triples=[Triple("Anna", "lives_in", "Oslo")])
+    moved = await life.learn(5, triples=[Triple("anna", "livesIn", "Porto")], origin="move")
+    assert len(moved.ended) == 1
+    ends = {memory.content: memory.valid_to for memory in await life.facts()}
+    assert ends == {"Anna currently lives in  Oslo.": at(5), **dict.fromkeys(more)}
+    assert [memory.valid_to for memory in await life.facts(4)] == [None] * 5
+    assert [memory.valid_to for memory in await life.facts(5)].count(at(5)) == 1
+    life.clock.set(at(10))
+    hits = await life.mind.search("anna", "Where does Anna live, in Oslo?", valid_at=at(9), limit=9)
+    assert [hit.memory.content for hit in hits if "currently" in hit.memory.content] == []
+    await life.mind.undo("anna", origin="move")
+    assert [memory.valid_to for memory in await life.facts()] == [None] * 5
+
+
+async def test_in_chinese_too(life: Life) -> None:
+    await life.learn(1, "安娜住在奥斯陆。", "安娜喜欢奥斯陆", triples=[Triple("安娜", "住在", "奥斯陆")])
+    await life.learn(5, triples=[Triple("安娜", "住在", "波尔图")])
+    assert {memory.content: memory.valid_to for memory in await life.facts()} == {
+        "安娜住在奥斯陆。": at(5),
+        "安娜喜欢奥斯陆": None,
+    }
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+async def test_in_whatever_order_it_is_extracted_the_fact_has_ended(life: Life, order: tuple[int, int]) -> None:
+    said = [await life.say(1, "I live in Oslo"), await life.say(5, "I moved to Porto")]
+    tellings = [lives_in("Oslo"), {"triples": [Triple("Anna", "lives_in", "Porto")]}]
+    life.clock.set(at(20))
+    for number in order:
+        await life.mind.apply_extraction("anna", sources=said[number], **tellings[number])
+    assert [[m.valid_to for m in await life.facts(t)] for t in (0, 2, 6, 30)] == [[], [None], [at(5)], [at(5)]]
+
+
+@pytest.mark.parametrize("parts", [((0, 1, 2),), ((0,), (1,), (2,)), ((0, 1), (2,)), ((0,), (1, 2))])
+async def test_there_and_back_is_the_same_told_at_once_or_in_turn(life: Life, parts: Sequence[Sequence[int]]) -> None:
+    said = [await life.say(minute, "…") for minute in (1, 5, 9)]
+    told = [lives_in(place) for place in ("Oslo", "Porto", "Oslo")]
+    life.clock.set(at(20))
+    async with life.mind._db.session() as session:
+        service = MemoryExtractionService(session, life.mind._embedding)
+        for part in parts:
+            found = Extraction(
+                facts=tuple(Extracted(told[n]["facts"][0], tuple(said[n])) for n in part),
+                triples=tuple(Extracted(told[n]["triples"][0], tuple(said[n])) for n in part),
+            )
+            sources = [Source("message", said[n][0]) for n in part]
+            await service.store("anna", found, await service.embed(found), session.stamp("x"), sources=sources)
+    seen = [sorted((m.content, m.valid_to is None) for m in await life.facts(t)) for t in (2, 6, 10)]
+    oslo, porto = "Anna lives in Oslo", "Anna lives in Porto"
+    assert seen == [
+        [(oslo, True)],
+        [(oslo, False), (porto, True)],
+        [(oslo, False), (oslo, True), (porto, False)],
+    ]
+
+
 async def test_a_diff_tells_which_messages_were_extracted_then(life: Life) -> None:
     await life.learn(2, "likes tea", sources=[*await life.say(1, "I like tea"), *await life.say(2, "and so on")])
     await life.say(3, "what else?")
@@ -414,5 +504,5 @@ async def test_without_the_graph_relations_are_dropped_and_counted(open_mind: Op
     assert (len(result.added), result.triples.stored) == (1, ())
     assert [(item.kind, item.reason, item.count) for item in result.dropped] == [("triple", "no graph", 1)]
     assert (await mind.stats("anna")).graph_edges == 0
-    await mind.graph.add_triples("anna", [home])
+    await mind.graph.create_edge("anna", "person", "Anna", "lives_in", "place", "Porto")
     assert [fact.content for fact in await mind.graph.find_entity_facts("anna", "Anna")] == ["Anna lives in Porto"]

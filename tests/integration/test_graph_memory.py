@@ -259,6 +259,60 @@ async def test_undo_takes_an_extraction_back_and_the_old_edge_holds_again(
     assert counts(await store(mind, user, OSLO)) == (0, 0, 0, 1)
 
 
+async def test_a_node_that_another_writer_s_edge_needs_stays_by_its_name_when_its_own_is_undone(
+    mind: NeuroMemory, clock: ManualClock, user: str
+) -> None:
+    await mind.graph.create_node(user, "place", "New_York", {"aliases": ["Big Apple"], "size": 8}, origin="first")
+    await store(mind, user, Triple("Anna", "lives in", "New_York", "person", "place"), origin="first")
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Ben", "likes", "the Big Apple", "person", "place"), origin="other")
+    await store(mind, user, Triple("Ben", "likes", "Big Apple", "person", "place"), origin="second")
+    clock.advance(timedelta(days=1))
+    done = await mind.undo(user, origin="first")
+    assert (done.ended, done.restored) == ({"graph_edge": 1, "graph_node": 1}, {})  # Anna, and where she lives
+    assert await told(mind, user, "Ben") == ["Ben likes New_York", "Ben likes the Big Apple"]
+    node = await mind.graph.get_node(user, "place", "New York")
+    assert node is not None
+    assert (node.name, node.aliases, node.properties) == ("New_York", (), {"name": "New_York"})
+    assert await mind.graph.find_nodes(user, "Anna") == []
+
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin=done.origin)
+    assert await told(mind, user) == ["Anna lives in New_York"]
+    node = await mind.graph.get_node(user, "place", "New York")
+    assert node is not None
+    assert (node.aliases, node.properties["size"]) == (("big apple",), 8)
+
+
+async def test_a_node_makes_room_for_the_one_that_comes_back(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
+    await mind.graph.create_node(user, "place", "Porto", {"size": 1})
+    there = clock.now()
+    clock.advance(timedelta(days=1))
+    await mind.graph.delete_node(user, "place", "Porto")
+    clock.advance(timedelta(days=1))
+    await mind.graph.create_node(user, "place", "Porto", {"size": 2})
+    await store(mind, user, PORTO)
+    clock.advance(timedelta(days=1))
+    back = await mind.rollback(user, there)
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin=back.origin)
+    node = await mind.graph.get_node(user, "place", "Porto")
+    assert node is not None
+    assert node.properties == {"name": "Porto", "size": 2}
+    assert await told(mind, user) == ["Anna lives in Porto"]
+
+
+async def test_a_node_goes_with_the_last_edge_that_needs_it(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
+    await store(mind, user, OSLO, origin="first")
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Ben", "likes", "Oslo"), origin="second")
+    clock.advance(timedelta(days=1))
+    for origin in ("first", "second", "first"):
+        await mind.undo(user, origin=origin)
+        clock.advance(timedelta(days=1))
+    assert (await mind.stats(user)).graph_nodes == 0
+
+
 async def test_an_edge_that_another_has_changed_keeps_its_sources_when_its_writer_is_undone(
     mind: NeuroMemory, clock: ManualClock, user: str
 ) -> None:
@@ -279,16 +333,16 @@ async def test_many_writers_at_once_make_one_graph(mind: NeuroMemory, clock: Man
     clock.advance(timedelta(minutes=1))
     said = [Triple("Anna", "hobby", "chess"), Triple("Anna", "friend", "Ben"), OSLO]  # OSLO says what Anna is
     await asyncio.gather(
-        *(mind.graph.add_triples(user, said) for _ in range(6)),
+        *(mind.apply_extraction(user, triples=said) for _ in range(6)),
         *(mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]}) for _ in range(3)),
         *(mind.graph.create_edge(user, "person", "Anna", "owns", "boat", "Gull") for _ in range(3)),
     )
     found = await mind.stats(user)
     assert (found.graph_nodes, found.graph_edges) == (5, 4)
     await asyncio.gather(
-        *(mind.graph.add_triples(user, [Triple("Anna", "lives in", f"town {n}")]) for n in range(6)),
+        *(mind.apply_extraction(user, triples=[Triple("Anna", "lives in", f"town {n}")]) for n in range(6)),
         mind.rollback(user, there),
-        mind.graph.add_triples(user, said),
+        mind.apply_extraction(user, triples=said),
     )
     clock.advance(timedelta(minutes=1))
     holding = await mind.graph.get_neighbors(user, None, "Anna", edge_types=["lives in"], valid_at=clock.now())

@@ -28,7 +28,6 @@ BY_ID = {
     "delete_memory",
     "revert",
     "conversations.close_session",
-    "graph.add_triples",
     "graph.edge_history",
     "graph.update_node",
     "graph.delete_node",

@@ -161,11 +161,6 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "target_type": "place",
         "target_id": "Porto",
     },
-    "graph.add_triples": lambda w: {
-        "user_id": w.user,
-        "triples": [Triple("Annie", "lives in", "Oslo"), Triple("Annie", "owns", "a boat")],
-        "sources": [w.message_id],
-    },
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},

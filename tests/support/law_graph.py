@@ -5,11 +5,24 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from neuromem import Triple
+from neuromem import Fact, Triple
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.types import Source
 
-KINDS = ("node", "alias", "edge", "unnode", "unedge", "edge change", "relate", "relate", "relate past", "relate past")
+KINDS = (
+    "node",
+    "alias",
+    "edge",
+    "unnode",
+    "unedge",
+    "edge change",
+    "relate",
+    "relate",
+    "relate past",
+    "relate past",
+    "move",
+    "move",
+)
 THINGS = ("Porto", "tea", "rain", "Anna", "boat")
 TYPES = ("thing", "place")
 DAY = timedelta(days=1)
@@ -80,9 +93,23 @@ async def relate(life: Any, act: Any) -> Any:
     return replace(act, known=max(edge.known_from for edge in (*done.stored, *done.ended, *done.changed)))
 
 
+async def move(life: Any, act: Any) -> Any:
+    """Told as a relation, and sometimes as a fact in its words, which ends when the relation does."""
+    name, place = THINGS[act.pick % 2], THINGS[act.word % 4]
+    fact = f"{name} lives in {place}"
+    result = await life.mind.apply_extraction(
+        life.user,
+        facts=[Fact(fact)] if act.pick % 3 else [],
+        triples=[Triple(name, "lives in", place)],
+        origin=act.origin,
+    )
+    life.learned |= dict.fromkeys(result.added, f"told that {fact}")
+    return act
+
+
 ACTS: Mapping[str, Any] = {
     "node": node, "alias": node, "unnode": node, "edge": edge, "unedge": edge, "edge change": edge,
-    "relate": relate, "relate past": relate,
+    "relate": relate, "relate past": relate, "move": move,
 }  # fmt: skip
 
 

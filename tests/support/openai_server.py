@@ -244,3 +244,12 @@ def _each_vector(edit: Callable[[list[float]], list[float]]) -> Fault:
     return changed(
         lambda answer: {**answer, "data": [{**item, "embedding": edit(item["embedding"])} for item in answer["data"]]}
     )
+
+
+MAY_PASS = [
+    (status(429, "slow down"), "status 429"),
+    (status(500), "status 500"),
+    (status(503, "x" * 5000), "status 503"),
+    (dropped(), "cannot be reached"),
+]
+"""Faults that another try may not meet, and what an error says of each."""

@@ -155,6 +155,7 @@ def test_a_policy_says_what_it_does_not_take(settings: dict[str, object]) -> Non
         {"single_valued": "lives_in"},
         {"single_valued": {1}},
         {"single_valued": {""}},
+        {"single_valued": {"!?"}},
     ],
 )
 def test_rules_say_what_they_do_not_take(settings: dict[str, object]) -> None:
@@ -165,3 +166,4 @@ def test_rules_say_what_they_do_not_take(settings: dict[str, object]) -> None:
 def test_relations_may_be_given_as_any_set() -> None:
     assert HygieneRules(single_valued={"a"}).single_valued == frozenset({"a"})  # type: ignore[arg-type]
     assert "lives_in" in HygieneRules().single_valued
+    assert HygieneRules(single_valued=frozenset({"livesIn"})).single_valued == {"lives_in"}

@@ -1,7 +1,9 @@
 """What a language model answers becomes items, whatever it answers."""
 
+import contextlib
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -308,6 +310,49 @@ def test_too_much_is_counted_and_quick() -> None:
     assert time.perf_counter() - begun < 2
     assert len(found.facts) == 50
     assert found.dropped == (Dropped("fact", "too many", 9_950),)
+
+
+@pytest.mark.parametrize("depth", [9, 300, 900])
+def test_a_value_nested_beyond_reason_costs_itself_only(depth: int) -> None:
+    deep = f'{"[" * depth}"x"{"]" * depth}'
+    answer = f'{{"facts": ["a", "b"], "profile_updates": {{"deep": {deep}, "city": "Porto"}}}}'
+    found = parse(answer)
+    assert len(found.facts) == 2
+    assert [update.item for update in found.profile_updates] == [ProfileUpdate("city", "Porto")]
+
+
+def test_a_number_no_float_can_hold_costs_itself_only() -> None:
+    found = parse({"facts": [{"content": "a", "sources": [10**400, 4], "importance": 10**400}]})
+    assert [(item.item.importance, item.sources) for item in found.facts] == [(None, ("m4",))]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["<think>" * 140_000, "<think></think>" * 60_000, "<think>hm {" * 90_000, "</think>" * 120_000],
+)
+def test_thoughts_without_end_are_read_in_no_time(answer: str) -> None:
+    begun = time.monotonic()
+    with pytest.raises(ProviderError):
+        parse(answer)
+    assert time.monotonic() - begun < 2
+    assert parse('<THINK>{"facts": [1]}</think>{"facts": ["a"]}<thinking>{}</thinking>').facts[0].item == Fact("a")
+
+
+@pytest.mark.parametrize("again", ["{\n", "{'", "[(", "'`", "(:", "]}\n{", "\n{)```]", "{a,a]", ' "a\n', '"'])
+def test_garbage_is_given_up_soon(again: str) -> None:
+    """What a model says that repeats itself until its answer is full."""
+    garbage = again * (90_000 // len(again))
+    for answer in (garbage, f'{{"facts": ["likes tea", {garbage}'):
+        begun = time.monotonic()
+        with contextlib.suppress(ProviderError):
+            parse(answer)
+        assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("spoil", [lambda a: a[:-9], lambda a: a.replace('"', "'"), lambda a: a.replace("}, {", "} {")])
+def test_a_long_answer_is_repaired_whole(spoil: Callable[[str], str]) -> None:
+    answer = json.dumps({"facts": [{"content": f"Anna's friend {n}", "sources": [3, 4]} for n in range(200)]})
+    assert len(parse(spoil(answer)).facts) == 200
 
 
 def test_long_texts_are_cut() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from neuromem import Fact, Triple
+from neuromem import Emotion, Fact, Triple
 from neuromem.extraction.asking import Asked, Turn
 from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
 from neuromem.extraction.parsing import parse_extraction
@@ -222,6 +222,12 @@ def test_a_quotation_of_the_user_may_stay_in_a_memory(content: str, kept: bool) 
 def test_what_the_assistant_said_of_the_user_is_no_quotation() -> None:
     found = extract({"facts": [{"content": 'It was said: "I\'m an introvert"'}]}, role="assistant")
     assert found.facts == ()
+
+
+def test_a_feeling_is_no_place_for_it_either() -> None:
+    felt = {"valence": 0.5, "arousal": 0.2, "label": "introvert"}
+    (item,) = extract({"facts": [{"content": "Anna went home early", "emotion": felt}]}).facts
+    assert item.item.emotion == Emotion(0.5, 0.2, None)
 
 
 def test_a_quotation_never_enters_the_profile_or_the_graph() -> None:

@@ -14,7 +14,8 @@ import typer
 
 from memground.errors import MemoryStoreError, UnavailableError
 from neuromem.cli.models import DEFAULT_LLM, open_llm
-from neuromem.cli.shared import MEMORY, Asked, command
+from neuromem.cli.shared import MEMORY, Asked, BaseUrl, Model, Timezone, command
+from neuromem.cli.times import zone
 
 if TYPE_CHECKING:
     from neuromem import MergedHit, NeuroMemory
@@ -34,34 +35,25 @@ def register(app: typer.Typer) -> None:
 async def chat(
     asked: Asked,
     *,
-    model: Annotated[str, typer.Option(envvar="NEUROMEM_LLM", help="The language model's name.")] = DEFAULT_LLM,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="A server that speaks OpenAI's protocol; without one OPENAI_BASE_URL, or OpenAI's.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Model = DEFAULT_LLM,
+    base_url: BaseUrl = None,
     session: Annotated[
         str, typer.Option("--session", "-s", metavar="SESSION", help="The conversation's name.")
     ] = "chat",
     limit: Annotated[int, typer.Option("--limit", "-n", help="Recall at most so many things for each answer.")] = 8,
+    timezone: Timezone = None,
 ) -> int:
     """Talk to a language model that remembers you; each line of stdin is a message, the end of it (Ctrl-D) the end.
 
     The key comes from OPENAI_API_KEY. Shown dim: what was recalled for an answer, and what was learned since.
     """
     llm = open_llm(model, base_url)
-    try:
-        async with asked.open(background=True, llm=llm) as nm:
-            talk = _Talk(asked, nm, llm, session, limit)
-            async for line in _lines(prompt="you> " if sys.stdin.isatty() and not asked.as_json else ""):
-                if line.strip():
-                    await talk.answer(line)
-            await talk.end()
-    finally:
-        await llm.close()
+    async with asked.open(background=True, llm=llm, timezone=zone(timezone)) as nm:
+        talk = _Talk(asked, nm, llm, session, limit)
+        async for line in _lines(prompt="you> " if sys.stdin.isatty() and not asked.as_json else ""):
+            if line.strip():
+                await talk.answer(line)
+        await talk.end()
     return 1 if talk.failed else 0
 
 

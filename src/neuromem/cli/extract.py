@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuromem.cli.models import DEFAULT_LLM, open_llm
-from neuromem.cli.shared import MEMORY, Asked, command
-from neuromem.cli.times import local
+from neuromem.cli.shared import MEMORY, Asked, BaseUrl, Model, Timezone, command
+from neuromem.cli.times import local, zone
 
 if TYPE_CHECKING:
     from neuromem.types import ExtractionStatus
@@ -24,31 +24,22 @@ def register(app: typer.Typer) -> None:
 async def run(
     asked: Asked,
     *,
-    model: Annotated[str, typer.Option(envvar="NEUROMEM_LLM", help="The language model's name.")] = DEFAULT_LLM,
-    base_url: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="A server that speaks OpenAI's protocol; without one OPENAI_BASE_URL, or OpenAI's.",
-            show_default=False,
-        ),
-    ] = None,
+    model: Model = DEFAULT_LLM,
+    base_url: BaseUrl = None,
     session: Annotated[
         str | None, typer.Option("--session", "-s", metavar="SESSION", help="Only this conversation.")
     ] = None,
+    timezone: Timezone = None,
 ) -> int:
     """Extract every message that was not yet, such as those stored before there was a language model.
 
     Stop it at any time; run it again and it goes on where it was. The key comes from OPENAI_API_KEY.
     """
     llm = open_llm(model, base_url)
-    try:
-        async with asked.open(background=True, llm=llm) as nm:
-            count = await nm.extract(asked.user, session_id=session)
-            await nm.wait_idle(timeout=_PATIENCE)
-            found = await nm.extraction_status(asked.user)
-    finally:
-        await llm.close()
+    async with asked.open(background=True, llm=llm, timezone=zone(timezone)) as nm:
+        count = await nm.extract(asked.user, session_id=session)
+        await nm.wait_idle(timeout=_PATIENCE)
+        found = await nm.extraction_status(asked.user)
     asked.show({"messages": count, **found.to_dict()}, f"{count} messages were to be extracted\n{_words(found)}")
     return 1 if found.failed else 0
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from memground.errors import NotFoundError
+from memground.errors import InvalidInputError, NotFoundError
 from neuromem.cli.shared import MEMORY, Asked, AsOf, Limit, Origin, ValidAt, command, view_of
 from neuromem.cli.times import optional_moment
 
@@ -37,7 +37,10 @@ async def relate(
     start, end = optional_moment(valid_from, "--valid-from"), optional_moment(valid_to, "--valid-to")
     said = Triple(subject, relation, object_, subject_type, object_type, valid_from=start, valid_to=end)
     async with asked.open() as nm:
-        done = await nm.graph.add_triples(asked.user, [said], origin=origin)
+        told = await nm.apply_extraction(asked.user, triples=[said], origin=origin)
+    for dropped in told.dropped:
+        raise InvalidInputError(f"not noted, because it tells of a person's {dropped.reason}")
+    done = told.triples
     if asked.as_json:
         return asked.print_json(done.to_dict())
     from neuromem.cli import render

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from neuromem.cli.models import DEFAULT_LLM, open_llm
-from neuromem.cli.shared import OPERATIONS, Asked, AsOf, Takes, command, print_json, view_of
-from neuromem.cli.times import local, optional_moment
+from neuromem.cli.shared import OPERATIONS, Asked, AsOf, Takes, Timezone, command, print_json, view_of
+from neuromem.cli.times import local, optional_moment, zone
 
 if TYPE_CHECKING:
     from neuromem.providers.llm import LLMProvider
@@ -83,6 +83,7 @@ async def worker(
             show_default=False,
         ),
     ] = None,
+    timezone: Timezone = None,
 ) -> None:
     """Do the background work of programs that open neuromem with background=False, until Ctrl-C or SIGTERM.
 
@@ -93,19 +94,15 @@ async def worker(
     _cancel_on_signals()
     asks = llm_model is not None or llm_base_url is not None
     llm = open_llm(llm_model or DEFAULT_LLM, llm_base_url, option="--llm-base-url") if asks else None
-    try:
-        with suppress(asyncio.CancelledError):
-            await _work(asked, llm, retry_failed=retry_failed)
-    finally:
-        if llm is not None:
-            await llm.close()
+    with suppress(asyncio.CancelledError):
+        await _work(asked, llm, zone(timezone), retry_failed=retry_failed)
     if not asked.as_json:
         typer.echo("stopped")
 
 
-async def _work(asked: Asked, llm: "LLMProvider | None", *, retry_failed: bool) -> None:
+async def _work(asked: Asked, llm: "LLMProvider | None", timezone: str, *, retry_failed: bool) -> None:
     """Until it is cancelled."""
-    async with asked.open(background=True, llm=llm) as nm:
+    async with asked.open(background=True, llm=llm, timezone=timezone) as nm:
         from memground.postgres.engine import redact
 
         if retry_failed:

@@ -18,7 +18,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -97,6 +97,18 @@ Timezone = Annotated[
 ]
 
 
+Model = Annotated[str, typer.Option("--model", envvar="NEUROMEM_LLM", help="The language model's name.")]
+BaseUrl = Annotated[
+    str | None,
+    typer.Option(
+        "--base-url",
+        metavar="URL",
+        help="A server that speaks OpenAI's protocol; without one OPENAI_BASE_URL, or OpenAI's.",
+        show_default=False,
+    ),
+]
+
+
 class Interrupted(Exception):
     """Ctrl-C. A KeyboardInterrupt would be caught, and swallowed, on its way out."""
 
@@ -130,20 +142,26 @@ class Asked:
 
     @asynccontextmanager
     async def open(
-        self, *, background: "bool | JobPolicy" = False, llm: "LLMProvider | None" = None
+        self,
+        *,
+        background: "bool | JobPolicy" = False,
+        llm: "LLMProvider | None" = None,
+        timezone: str = "UTC",
     ) -> "AsyncGenerator[NeuroMemory]":
         """The mind asked for. `background`: whether this program makes the vectors of messages meanwhile, and, with
-        `llm`, extracts them."""
+        `llm`, extracts them; `timezone`: by whose clocks. The language model is closed with it."""
         from neuromem import NeuroMemory
         from neuromem.cli.models import open_embedding
 
-        embedding = open_embedding(self.embedding)
-        try:
-            mind = NeuroMemory(self.database_url, embedding, llm, schema=self.schema, background=background)
-            async with mind as nm:
-                yield nm
-        finally:
-            await embedding.close()
+        async with AsyncExitStack() as opened:
+            if llm is not None:
+                opened.push_async_callback(llm.close)
+            embedding = open_embedding(self.embedding)
+            opened.push_async_callback(embedding.close)
+            mind = NeuroMemory(
+                self.database_url, embedding, llm, schema=self.schema, background=background, timezone=timezone
+            )
+            yield await opened.enter_async_context(mind)
 
     @cached_property
     def console(self) -> "Console":

@@ -15,7 +15,7 @@ from neuromem.types import Emotion
 MAX_CONTENT = 4_000
 MAX_NAME = 255
 MAX_ENTITIES = 50
-_MAX_LIST = 100
+_MAX_LIST, _MAX_DEPTH = 100, 8
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NUMBER = re.compile(r"[-+]?\d{1,15}(?:\.\d{1,15})?")
@@ -159,8 +159,8 @@ def numbers(value: object, highest: int) -> tuple[int, ...]:
     for item in items:
         if isinstance(item, str):
             found.update(int(digits) for digits in re.findall(r"\d{1,9}", item[:1000]))
-        elif isinstance(item, int | float) and not isinstance(item, bool) and math.isfinite(item):
-            found.add(int(item))
+        elif (found_number := number(item)) is not None:
+            found.add(int(found_number))
     return tuple(sorted(number for number in found if 1 <= number <= highest))
 
 
@@ -170,19 +170,21 @@ def key(value: object) -> str | None:
     return "_".join(re.findall(r"[^\W_]+", found.lower()))[:MAX_NAME] or None if found else None
 
 
-def profile_value(value: object) -> Any:
-    """A value of a profile as JSON holds it, or None where it says nothing."""
+def profile_value(value: object, depth: int = _MAX_DEPTH) -> Any:
+    """A value of a profile as JSON holds it, or None where it says nothing. `depth`: of lists inside each other."""
     match value:
         case str():
             found = text(value, 1_000)
             return None if found is None or found.lower() in _NOTHING else found
-        case list():
-            kept = [profile_value(item) for item in cast("list[object]", value)[:_MAX_LIST]]
+        case list() if depth:
+            kept = [profile_value(item, depth - 1) for item in cast("list[object]", value)[:_MAX_LIST]]
             return [item for item in kept if item is not None] or None
+        case list():
+            return None
         case _:
             try:
                 found = check_json(value, "value")
-            except (InvalidInputError, RecursionError):
+            except InvalidInputError:
                 return None
             return None if found in ({}, None) or len(str(found)) > 10_000 else found
 

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, Literal, cast
 
+from memground.names import plain
 from memground.text import fold
 from neuromem.extraction.policy import HygieneRules
 
@@ -69,6 +70,12 @@ def compare(new: Statement, old: Statement, similarity: float, rules: HygieneRul
     if long[: len(short)] != short or _turns(long[len(short) :]):
         return "different"
     return "richer" if len(told) > len(known) else "same"
+
+
+def says_just(content: str, statement: str) -> bool:
+    """Whether a text says a statement in its words, and nothing else: names may be written in any of their forms."""
+    told = _told(plain(content))
+    return bool(told) and told == _told(plain(statement))
 
 
 def beginning(content: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from memground.errors import InvalidInputError
+from memground.names import term
 from memground.text import show
 from neuromem.relations import SINGLE_VALUED
 
@@ -69,7 +70,7 @@ class HygieneRules:
         given: Any = self.single_valued
         if not _are_names(given):
             raise InvalidInputError(f"single_valued={show(given)} is not accepted; pass a set of names of relations")
-        object.__setattr__(self, "single_valued", frozenset(given))
+        object.__setattr__(self, "single_valued", frozenset(term(name, "single_valued") for name in given))
 
 
 def _are_names(value: Any) -> bool:

@@ -155,10 +155,13 @@ def _inferred(item: Fact | Episode | Triple | ProfileUpdate, spoken: Sequence[st
 
 
 def _named_harmlessly[T: (Fact, Episode, Triple, ProfileUpdate)](item: T) -> T:
-    """Without entities such as "INTJ", which a quotation may have left."""
-    if isinstance(item, Fact | Episode) and any(map(inferred_in_text, item.entities)):
-        return replace(item, entities=tuple(name for name in item.entities if not inferred_in_text(name)))
-    return item
+    """Without entities such as "INTJ", which a quotation may have left, and feelings that are none."""
+    if not isinstance(item, Fact | Episode):
+        return item
+    emotion = item.emotion
+    if emotion is not None and emotion.label is not None and inferred_in_text(emotion.label):
+        item = replace(item, emotion=replace(emotion, label=None))
+    return replace(item, entities=tuple(name for name in item.entities if not inferred_in_text(name)))
 
 
 def _inferred_in_value(value: object) -> Inferred | None:

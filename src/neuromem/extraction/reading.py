@@ -2,7 +2,7 @@
 
 import json
 import re
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import json_repair
 
@@ -12,8 +12,10 @@ MAX_ANSWER = 1_000_000
 MAX_REPAIR = 100_000
 """Characters of an answer that is JSON, and of one that must be repaired, which takes time."""
 
-_THOUGHT = re.compile(r"<think(?:ing)?>.*?</think(?:ing)?>", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<(/?)think(?:ing)?>", re.IGNORECASE)
 _EXCERPT = 120
+_GLANCES = 5
+"""How often a character may be read on average while an answer is repaired."""
 
 
 def read_json(answer: object, model: str = "the model") -> dict[str, Any] | list[Any]:
@@ -25,7 +27,7 @@ def read_json(answer: object, model: str = "the model") -> dict[str, Any] | list
         raise ProviderError(f"{model} answered with {type(answer).__name__} instead of a text")
     if len(answer) > MAX_ANSWER:
         raise ProviderError(f"{model} answered with {len(answer):,} characters; at most {MAX_ANSWER:,} are read")
-    text = _THOUGHT.sub("", answer).strip()
+    text = _without_thoughts(answer).strip()
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):
@@ -33,6 +35,35 @@ def read_json(answer: object, model: str = "the model") -> dict[str, Any] | list
     if not isinstance(found, dict | list):
         raise ProviderError(f"{model} answered without JSON: {_excerpt(answer)}")
     return cast("dict[str, Any] | list[Any]", found)
+
+
+def _without_thoughts(answer: str) -> str:
+    """In one pass: a pattern from <think> to </think> would look for the end anew from each of many beginnings."""
+    said: list[str] = []
+    end, begun = 0, None
+    for tag in _THOUGHT.finditer(answer):
+        if begun is None and not tag[1]:
+            begun = tag.start()
+        elif begun is not None and tag[1]:
+            said.append(answer[end:begun])
+            end, begun = tag.end(), None
+    return "".join([*said, answer[end:]])
+
+
+class _Glanced(str):
+    """A text that is looked into only so often: the time json_repair takes over garbage grows with its square.
+
+    What can be repaired is read about twice.
+    """
+
+    def __init__(self, text: str) -> None:
+        self._left = _GLANCES * len(text) + 10_000
+
+    def __getitem__(self, place: "SupportsIndex | slice[Any, Any, Any]", /) -> str:
+        self._left -= 1
+        if self._left < 0:
+            raise ValueError("it is read again and again")
+        return super().__getitem__(place)
 
 
 def _repaired(text: str, model: str) -> object:
@@ -43,7 +74,7 @@ def _repaired(text: str, model: str) -> object:
             f"{model} answered with {len(text):,} characters of broken JSON; at most {MAX_REPAIR:,} are repaired"
         )
     try:
-        return json_repair.loads(text)
+        return json_repair.loads(_Glanced(text))
     except (ValueError, RecursionError) as error:
         raise ProviderError(f"{model} answered with JSON that cannot be repaired ({error}): {_excerpt(text)}") from None
 

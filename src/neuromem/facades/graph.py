@@ -17,12 +17,8 @@ from neuromem.types import (
     GraphNeighbor,
     GraphNode,
     GraphPath,
-    MemoryRef,
     Metadata,
     Page,
-    Source,
-    StoredTriples,
-    Triple,
 )
 
 
@@ -173,7 +169,7 @@ class GraphFacade(GraphReader):
         """Makes an edge, and its nodes where there are none; one with the same ends, type and validity is the same.
 
         True in the world during [valid_from, valid_to). It ends no other edge: whoever knows that the world changed
-        says so with `update_edge(…, valid_to=…)`.
+        says so with `update_edge(…, valid_to=…)`, or tells a triple (`nm.apply_extraction(triples=…)`), which does.
         """
         async with self._context.source.session() as session:
             return await GraphService(session).create_edge(
@@ -224,24 +220,4 @@ class GraphFacade(GraphReader):
         async with self._context.source.session() as session:
             return await GraphService(session).delete_edge(
                 user_id, (source_type, source_id), edge_type, (target_type, target_id), origin=origin
-            )
-
-    async def add_triples(
-        self,
-        user_id: str,
-        triples: Sequence[Triple],
-        *,
-        sources: Sequence[Source | MemoryRef] = (),
-        known_at: datetime | None = None,
-        origin: str = DEFAULT_ORIGIN,
-    ) -> StoredTriples:
-        """Stores what is said as triples, all or none: nodes where there are none, edges, and what they change.
-
-        What is known changes nothing. A relation of which one holds at a time (`GraphRules`: lives_in, works_at …) ends
-        the edge before; all others keep every value. `sources`: messages (ids) or files they came from. `known_at`:
-        since when they were known (default: when the last source was, else now).
-        """
-        async with self._context.source.session() as session:
-            return await GraphMemoryService(session).store_triples(
-                user_id, triples, sources=sources, known_from=known_at, stamp=session.stamp(origin)
             )

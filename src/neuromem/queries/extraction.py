@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -17,6 +18,7 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
+    case,
     cast,
     column,
     exists,
@@ -31,7 +33,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from memground.postgres.arms import Scan
 from memground.postgres.backdated import known_since
 from memground.postgres.engine import Query
-from memground.postgres.versioned import known_now
+from memground.postgres.versioned import known_at, known_now
 from neuromem.models import Tables
 from neuromem.queries.memories import columns
 from neuromem.queries.messages import EXTRACTION, extracted
@@ -54,7 +56,8 @@ def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
 
     The memories are given by their :types and :words (as PostgreSQL writes arrays), since when they are known (:since)
     and their vectors, one after the other in :vectors. Of the same type each, known then or at any time after. Columns:
-    `place` of the new memory, from 1 on; the memory's; and `similarity` (NULL where there are only the same words).
+    `place` of the new memory, from 1 on; the memory's; `similarity` (NULL where there are only the same words); and
+    `was_other`, whether a version learned later was another one then.
     """
     table = tables.embeddings.table
     time = DateTime(timezone=True)
@@ -89,11 +92,22 @@ def alike(tables: Tables, shape: Shape, *, scan: Scan) -> Query:
     both = union_all(*(select(way.c.id, way.c.score).correlate(new) for way in ways)).lateral("both_ways")
     similarity = func.max(both.c.score).label("similarity")
     best = select(both.c.id, similarity).group_by(both.c.id).correlate(new).lateral("best")
+    then = table.alias("then")
+    was_other = exists().where(owned(then), then.c.memory_id == table.c.memory_id, known_at(then, new.c.since))
+    later = case((table.c.known_from > new.c.since, was_other), else_=False)
     return (
-        select(new.c.place, *columns(tables), best.c.similarity)
+        select(new.c.place, *columns(tables), best.c.similarity, later.label("was_other"))
         .select_from(new.join(best, true()).join(table, table.c.id == best.c.id))
         .order_by(new.c.place, best.c.similarity.desc().nulls_last(), table.c.version)
     )
+
+
+def saying(tables: Tables, user_id: str, memory_type: str, words: Sequence[int], moment: datetime) -> Query:
+    """The first memories of a type known at a moment as true without end that hold all of these words."""
+    table = tables.embeddings.table
+    all_of_them = table.c.words.contains(bindparam("words", list(words), type_=ARRAY(BigInteger)))
+    wanted = (table.c.memory_type == memory_type, all_of_them, known_at(table, moment), table.c.valid_to.is_(None))
+    return select(table).where(table.c.user_id == user_id, *wanted).order_by(table.c.version).limit(_SAME_WORDS)
 
 
 def linked(tables: Tables, user_id: str, derived: Sequence[uuid.UUID], sources: Sequence[uuid.UUID]) -> Query:

@@ -129,6 +129,39 @@ def edges_at(tables: Tables, shape: Shape) -> Query:
     return select(table).where(owned(table), known_now(table), ends)
 
 
+def unneeded(tables: Tables, user_id: str, target: Query) -> Query:
+    """What nodes shall be (key, row id or NULL), without those that would end while a current edge names them."""
+    wanted, node = target.subquery("wanted"), tables.graph_nodes.table.alias("current_node")
+    key, row_id = wanted.c[0], wanted.c[1]
+    edge = tables.graph_edges.table
+    named = (
+        exists().where(
+            edge.c.user_id == user_id,
+            known_now(edge),
+            edge.c[f"{end}_id"] == node.c.node_id,
+            edge.c[f"{end}_type"] == node.c.node_type,
+        )
+        for end in ("source", "target")
+    )
+    # What another node of the name comes back for makes room.
+    other, same_name = target.subquery("other"), tables.graph_nodes.table.alias("same_name")
+    replaced = exists().where(
+        same_name.c.user_id == user_id,
+        same_name.c.id == other.c[1],
+        same_name.c.node_id == node.c.node_id,
+        same_name.c.node_type == node.c.node_type,
+    )
+    needed = exists().where(node.c.user_id == user_id, node.c.node_key == key, known_now(node), or_(*named), ~replaced)
+    return select(key, row_id).where(or_(row_id.is_not(None), ~needed))
+
+
+def still_known(tables: Tables, user_id: str, target: Query) -> Query:
+    """The current nodes of which the target (key, row id or NULL) says that they shall end."""
+    wanted, node = target.subquery("wanted"), tables.graph_nodes.table
+    ending = select(wanted.c[0]).where(wanted.c[1].is_(None))
+    return select(node).where(node.c.user_id == user_id, known_now(node), node.c.node_key.in_(ending))
+
+
 @built_once
 def neighbors(tables: Tables, shape: Shape, *, direction: Direction, typed: bool) -> Query:
     """:limit edges of the things (:types, :ids), by :edge_types, the last written first.
@@ -144,6 +177,8 @@ def neighbors(tables: Tables, shape: Shape, *, direction: Direction, typed: bool
             continue
         where = [shape.known(table), *shape.true(table), table.c[f"{near}_id"] == things.c.id]
         where.append(table.c[f"{near}_type"] == things.c.type)
+        if way == "in" and direction == "both":  # a loop is the one edge that both ways lead along
+            where.append(or_(table.c.source_id != table.c.target_id, table.c.source_type != table.c.target_type))
         if typed:
             where.append(table.c.edge_type == any_(bindparam("edge_types", type_=_TEXTS)))
         found = (

@@ -216,6 +216,22 @@ class EdgePlan:
         edge.counts = _WEIGHT[max(_WEIGHT.index(edge.counts), _WEIGHT.index(outcome))]
 
 
+@dataclass(frozen=True)
+class Ending:
+    """That an edge between two names ended at `valid_to`, known from a moment on."""
+
+    subject: str
+    relation: str
+    object: str
+    known_from: datetime
+    valid_to: datetime
+
+    @property
+    def text(self) -> str:
+        """The edge in words."""
+        return f"{self.subject} {self.relation.replace('_', ' ')} {self.object}"
+
+
 class Ledger:
     """Versions of edges as one plan after the other changes them, and what is to be written of that in the end."""
 
@@ -244,6 +260,15 @@ class Ledger:
         self._new |= {row["id"]: row for row in new}
         self.versions = sorted([*self.versions, *new], key=lambda row: row["version"])
         return {row["edge_id"]: row for row in new}
+
+    @property
+    def endings(self) -> list[Ending]:
+        """Of the rows to be inserted those of edges that have ended."""
+        return [
+            Ending(row["source_id"], row["edge_type"], row["target_id"], row["known_from"], row["valid_to"])
+            for row in self.new
+            if row["valid_to"] is not None
+        ]
 
     def _end(self, row: Row, moment: datetime) -> None:
         end = {"known_to": moment, "closed_origin": self._stamp.origin}

@@ -125,8 +125,16 @@ class MessageExtractor:
             if payload is None or not await self._queue.finish(session, lease, [job.ref]):
                 _log.info("an extraction took longer than its lease; another worker does it")
                 return
+            service = self._service(session)
+            await service.hold(job.owner)
+            if not await service.waits(job.owner, asked):
+                _log.info("turns were extracted by somebody else meanwhile; what is left is read again")
+                await ExtractionJobs(session, self._queue).again(
+                    job.owner, job.payload[SESSION], self._policy, at_once=True
+                )
+                return
             stamp = session.stamp(f"extraction-{uuid.uuid4().hex[:12]}")
-            result = await self._service(session).store(
+            result = await service.store(
                 job.owner, extraction, vectors, stamp, sources=[Source("message", turn.id) for turn in asked.turns]
             )
             at_once = ALL in payload or job.attempts > 1 or not all_of_it

@@ -23,6 +23,7 @@ from neuromem.queries import extraction as queries
 from neuromem.queries.messages import EXTRACTION
 from neuromem.queries.scope import Scope
 from neuromem.relations import GraphRules
+from neuromem.services.edge_plan import Ending
 from neuromem.services.graph_memory import GraphMemoryService, ToldTriples
 from neuromem.services.hygiene import Derived, HygieneService, Link, Outcome
 from neuromem.services.kv import KVService, Told
@@ -132,6 +133,17 @@ class MemoryExtractionService:
         texts = [item.item.content for item in (*extraction.facts, *extraction.episodes)]
         return await SearchService(self._session, self._embedding).embed(texts) if texts else []
 
+    async def hold(self, user_id: str) -> None:
+        """One extraction of a user at a time: two at once would not see what the other adds."""
+        await self._session.hold(user_id)
+        await lock_name(self._session, f"{self._tables.schema}/{user_id}/extraction")
+
+    async def waits(self, user_id: str, asked: Asked) -> bool:
+        """Whether all of the turns still wait. The caller holds the user's extraction."""
+        ids = [uuid.UUID(turn.id) for turn in asked.turns]
+        found = await self._session.execute(queries.among(self._tables, user_id, ids))
+        return len(found.all()) == len(ids)
+
     async def store(
         self,
         user_id: str,
@@ -148,15 +160,13 @@ class MemoryExtractionService:
         sees how late a worker came, and with which others it took them; `at_once`: since the last source was known.
         Raises NotFoundError for a source that is not the user's.
         """
-        await self._session.hold(user_id)
-        # Two extractions of one user at once would not see what the other adds.
-        await lock_name(self._session, f"{self._tables.schema}/{user_id}/extraction")
+        await self.hold(user_id)
         known = await self._known_since(user_id, extraction, sources)
         run = _Run(self._session, user_id, stamp, self._rules, known)
         scan = await SearchService(self._session, self._embedding).scan(Scope(user_id, View(now=stamp.at)))
-        await run.remember(extraction, vectors, scan=scan)
+        endings = await run.relate(extraction)
+        await run.remember(extraction, vectors, endings, scan=scan)
         await run.set_profile(extraction)
-        await run.relate(extraction)
         last = known.of([source.id for source in sources], stamp)
         messages = [source.id for source in sources if source.kind == "message"]
         await run.mark({key: last if at_once else known.since[key] for key in messages})
@@ -166,6 +176,7 @@ class MemoryExtractionService:
             added=tuple(run.memories.get("added", ())),
             enriched=tuple(run.memories.get("enriched", ())),
             restated=tuple(run.memories.get("restated", ())),
+            ended=tuple(run.ended),
             profile=tuple(run.profile),
             triples=run.triples,
             dropped=extraction.dropped,
@@ -231,9 +242,12 @@ class _Run:
     memories: dict[Outcome, list[str]] = field(default_factory=dict[Outcome, list[str]])
     profile: dict[str, None] = field(default_factory=dict[str, None])
     triples: StoredTriples = NOTHING_STORED
+    ended: Sequence[str] = ()
 
-    async def remember(self, extraction: Extraction, vectors: Vectors, *, scan: Scan) -> None:
-        """Facts and episodes, those known first first."""
+    async def remember(
+        self, extraction: Extraction, vectors: Vectors, endings: Sequence[Ending], *, scan: Scan
+    ) -> None:
+        """Facts and episodes, those known first first, and facts that end with relations."""
         items = [(_fact(item.item), item.sources) for item in extraction.facts]
         items += [(_episode(item.item), item.sources) for item in extraction.episodes]
         derived: list[Derived] = []
@@ -241,8 +255,10 @@ class _Run:
             row = {**memory_row(self.user_id, memory, self.stamp), self.session.tables.vector_column: vector}
             derived.append(Derived(row, self.known.sources(sources), self.known.of(sources, self.stamp)))
         hygiene = HygieneService(self.session, self.user_id, self.stamp, self.rules, scan=scan)
-        for memory_id, outcome in await hygiene.remember(sorted(derived, key=lambda item: item.known_from)):
+        derived.sort(key=lambda item: item.known_from)
+        for memory_id, outcome in await hygiene.remember(derived, endings):
             self.memories.setdefault(outcome, []).append(memory_id)
+        self.ended = hygiene.ended
 
     async def set_profile(self, extraction: Extraction) -> None:
         groups = self.known.groups(extraction.profile_updates, self.stamp)
@@ -258,14 +274,16 @@ class _Run:
                 self.profile[told.key] = None
         await HygieneService(self.session, self.user_id, self.stamp, self.rules).link(links)
 
-    async def relate(self, extraction: Extraction) -> None:
+    async def relate(self, extraction: Extraction) -> list[Ending]:
+        """Relations; what endings of edges were written with them."""
         graph = GraphMemoryService(self.session, GraphRules(self.rules.single_valued))
         groups = self.known.groups(extraction.triples, self.stamp)
         told = [ToldTriples(items, self.known.sources(sources), moment) for moment, sources, items in groups]
-        done = await graph.store_told(self.user_id, told, stamp=self.stamp)
+        done, endings = await graph.store_told(self.user_id, told, stamp=self.stamp)
         self.triples = StoredTriples(
             *(tuple(edge for one in done for edge in getattr(one, field.name)) for field in fields(StoredTriples))
         )
+        return endings
 
     async def mark(self, read: Mapping[str, datetime]) -> None:
         """Each message is a source of this run, which by itself says nothing."""

@@ -21,7 +21,7 @@ from neuromem.queries import graph as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.relations import GraphRules, names_asked, normal_names, normal_triple
 from neuromem.services import rows
-from neuromem.services.edge_plan import EdgePlan, Ledger, Outcome, Statement
+from neuromem.services.edge_plan import EdgePlan, Ending, Ledger, Outcome, Statement
 from neuromem.services.graph import Thing, close_sources, hold_graph, node_values
 from neuromem.services.memories import MemoryService, checked_sources, source_link
 from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriples, Triple
@@ -68,13 +68,18 @@ class GraphMemoryService:
         if known_from is None and came_from:
             since = await MemoryService(self._session).sources_known_since(user_id, {uuid.uuid4(): came_from})
             known = min(max(since.values()), stamp.at)
-        (stored,) = await self.store_told(user_id, [ToldTriples(said, came_from, known)], stamp=stamp)
+        (stored,), _ = await self.store_told(user_id, [ToldTriples(said, came_from, known)], stamp=stamp)
         return stored
 
-    async def store_told(self, user_id: str, told: Sequence["ToldTriples"], *, stamp: Stamp) -> list[StoredTriples]:
-        """Stores normal triples of several sources, one source after the other; what became of those of each."""
+    async def store_told(
+        self, user_id: str, told: Sequence["ToldTriples"], *, stamp: Stamp
+    ) -> tuple[list[StoredTriples], list[Ending]]:
+        """Stores normal triples of several sources, one source after the other.
+
+        Gives what became of those of each, and what endings of edges were written.
+        """
         if not told:
-            return []
+            return [], []
         await hold_graph(self._session, user_id)
         versions, made = await self._nodes_named(user_id, told), list[Row]()
         said: list[list[Statement]] = []
@@ -105,7 +110,7 @@ class GraphMemoryService:
         await MemoryService(self._session).store_links(links)
         if ledger.forgotten:
             await close_sources(self._session, user_id, ledger.forgotten, stamp)
-        return stored
+        return stored, ledger.endings
 
     async def find_entity_facts(
         self, scope: Scope, query: str = "", *, names: Sequence[str] = (), limit: int = 20

@@ -20,11 +20,13 @@ from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.models import Tables
+from neuromem.queries import graph
 from neuromem.queries import messages as queries
 from neuromem.queries.memories import born_with_derived
 from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services import rows
 from neuromem.services.extraction_jobs import ExtractionJobs
+from neuromem.services.graph import node_values
 from neuromem.types import Change, Diff, Kind, Reversal
 
 
@@ -85,7 +87,8 @@ class HistoryService:
     ) -> Reversal:
         """Takes back what one writer wrote (`origin`), what was recorded since a time, or both together.
 
-        What others changed on top since then stays as they left it.
+        What others changed on top since then stays as they left it. A node that edges of others begin or end at stays,
+        by its name alone.
         """
         checks.name(user_id, "user_id")
         if origin is None and recorded_since is None:
@@ -97,10 +100,21 @@ class HistoryService:
         def without(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
             if vt is self._tables.memory_sources:
                 where = and_(where, ~born_with_derived(self._tables))
-            return versioned.state_without(vt, where, origin=origin, recorded_since=since)
+            target = versioned.state_without(vt, where, origin=origin, recorded_since=since)
+            return graph.unneeded(self._tables, user_id, target) if vt is nodes.vt else target
 
+        nodes = _Owned(self._tables.graph_nodes, "graph_node")
         await self._session.hold(user_id, alone=True)
-        return await self._reverse(user_id, self._session.stamp(_new_origin("undo")), without)
+        stamp = self._session.stamp(_new_origin("undo"))
+        done = await self._reverse(user_id, stamp, without)
+        mine = nodes.of(user_id)
+        unwritten = versioned.state_without(nodes.vt, mine, origin=origin, recorded_since=since)
+        kept = graph.still_known(self._tables, user_id, unwritten)
+        for row in (await self._session.execute(kept)).mappings().all():
+            named = {key: value for key, value in row["properties"].items() if key == "name"}
+            values = node_values(user_id, row["node_type"], row["node_id"], named)
+            await versioned.append(self._session, nodes.vt, row, values, stamp, where=mine)
+        return done
 
     async def diff(self, user_id: str, t1: datetime, t2: datetime, view: View) -> Diff:
         """What was learned, changed and forgotten from `t1` to `t2`, in the order it happened."""
@@ -152,7 +166,7 @@ class HistoryService:
         target: Callable[[VersionedTable, ColumnElement[bool]], Query],
     ) -> Reversal:
         done: dict[str, Restored] = {}
-        for owned in _owned(self._tables):
+        for owned in sorted(_owned(self._tables), key=lambda owned: owned.kind == "graph_node"):  # edges say which stay
             where = owned.of(user_id)
             done[owned.kind] = await versioned.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
         await self._vectors_follow(user_id, done["message"], stamp)

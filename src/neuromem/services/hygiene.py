@@ -18,12 +18,14 @@ from memground.postgres.arms import Scan
 from memground.postgres.backdated import Backdated, Told, follow
 from memground.postgres.engine import Row
 from memground.view import contains
+from memground.words import keys, words
 from neuromem.db import Session
-from neuromem.extraction.hygiene import Statement, beginning, compare, merged
+from neuromem.extraction.hygiene import Statement, beginning, compare, merged, says_just
 from neuromem.extraction.policy import HygieneRules
 from neuromem.queries import extraction as queries
 from neuromem.queries import memories
 from neuromem.queries.scope import Shape
+from neuromem.services.edge_plan import Ending
 from neuromem.services.memories import MemoryService, source_link
 from neuromem.types import MemoryType, Source
 
@@ -72,18 +74,24 @@ class HygieneService:
         self._told: list[Told] = []
         self._touched: set[uuid.UUID] = set()
         self._links: list[Link] = []
+        self.ended: list[str] = []
+        """The memories of which was learned that they are no longer true."""
 
-    async def remember(self, told: Sequence[Derived]) -> list[tuple[str, Outcome]]:
+    async def remember(self, told: Sequence[Derived], endings: Sequence[Ending] = ()) -> list[tuple[str, Outcome]]:
         """For each, the id of the memory that now says it, and what was done. In the order given.
 
         Told again, a memory gets a source more, the higher confidence and importance, and counts from the latest
         telling; told with more detail, it gets the fuller text, too. Nothing of either is lost.
 
-        What concerns nothing before it in the list is looked up and written with the rest, in a few statements.
+        What concerns nothing before it in the list is looked up and written with the rest, in a few statements. A fact
+        that says just what an edge said which ended ends with it, after what was told at that moment.
         """
         done: list[tuple[str, Outcome]] = []
+        coming = sorted(endings, key=lambda ending: ending.known_from, reverse=True)
         heard: dict[tuple[str, str], list[Statement]] = {}
         for derived, before in zip(told, await self._same(told), strict=True):
+            while coming and coming[-1].known_from < derived.known_from:
+                await self._end(coming.pop())
             said, found = _statement(derived.row), before
             same = heard.setdefault((derived.row["memory_type"], beginning(said.content)), [])
             stale = found is not None and found[0]["memory_id"] in self._touched
@@ -93,6 +101,8 @@ class HygieneService:
             done.append(await self._remember(derived, found))
             same.append(said)
         await self._flush()
+        while coming:
+            await self._end(coming.pop())
         return done
 
     async def _remember(self, derived: Derived, found: tuple[Row, bool] | None) -> tuple[str, Outcome]:
@@ -129,6 +139,19 @@ class HygieneService:
         else:
             await writer.learn(memory_id, self._together(known, derived, richer=richer))
 
+    async def _end(self, ending: Ending) -> None:
+        await self._flush()
+        telling = keys(self._user_id, words(ending.text))
+        asked = queries.saying(self._tables, self._user_id, MemoryType.FACT, telling, ending.known_from)
+        for row in (await self._session.execute(asked)).mappings().all():
+            began = row["valid_from"]
+            if says_just(row["content"], ending.text) and (began is None or began < ending.valid_to):
+                owned = memories.owned(self._tables, self._user_id, row["memory_id"])
+                writer = Backdated(self._session, self._tables.embeddings, owned, self._stamp, ending.known_from)
+                await writer.learn(row["memory_id"], {"valid_to": ending.valid_to})
+                self._touched.add(row["memory_id"])
+                self.ended.append(str(row["memory_id"]))
+
     async def _flush(self) -> None:
         """Writes what has gathered."""
         vt, mine = self._tables.embeddings, self._tables.embeddings.table.c.user_id == self._user_id
@@ -137,7 +160,6 @@ class HygieneService:
             await self._session.execute(insert(vt.table), self._added)
         await self.link(self._links)
         self._told, self._added, self._links = [], [], []
-        self._touched.clear()
 
     async def link(self, links: Sequence[Link]) -> None:
         """Records since when things are known to come from sources, where that is not recorded yet."""
@@ -219,6 +241,8 @@ class HygieneService:
         later: list[Row] = []
         for other in found:
             learned_later = other["known_from"] > derived.known_from
+            if learned_later and other["was_other"]:
+                continue  # what it said then stays what it said
             # The later telling is the one that may end what the earlier one says, whichever is extracted first.
             told, known = (_statement(other), new) if learned_later else (new, _statement(other))
             verdict = compare(told, known, other["similarity"] or 0.0, self._rules)

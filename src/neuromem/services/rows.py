@@ -9,11 +9,24 @@ from memground.view import View
 from neuromem.types import GraphEdge, GraphNode, KeyValue, Memory, Message, Source
 
 
+def _version(row: Row, view: View) -> dict[str, Any]:
+    """What every version of anything tells of itself."""
+    return {
+        "user_id": row["user_id"],
+        "record_id": str(row["id"]),
+        "version": row["version"],
+        "known_from": row["known_from"],
+        "known_to": view.mask(row["known_to"]),
+        "recorded_at": row["recorded_at"],
+        "origin": row["origin"],
+        "created_at": row["created_at"],
+        "updated_at": row["recorded_at"],
+    }
+
+
 def memory(row: Row, view: View, sources: Sequence[Source] = ()) -> Memory:
     return Memory(
         memory_id=str(row["memory_id"]),
-        record_id=str(row["id"]),
-        user_id=row["user_id"],
         content=row["content"],
         memory_type=row["memory_type"],
         metadata=row["metadata_"],
@@ -21,14 +34,8 @@ def memory(row: Row, view: View, sources: Sequence[Source] = ()) -> Memory:
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
         event_at=row["event_at"],
-        version=row["version"],
-        known_from=row["known_from"],
-        known_to=view.mask(row["known_to"]),
-        recorded_at=row["recorded_at"],
-        origin=row["origin"],
-        created_at=row["created_at"],
-        updated_at=row["recorded_at"],
         sources=tuple(sources),
+        **_version(row, view),
     )
 
 
@@ -75,16 +82,8 @@ def graph_node(row: Row, view: View) -> GraphNode:
         node_id=row["node_id"],
         name=properties.get("name", row["node_id"]),
         aliases=tuple(properties.get("aliases", ())),
-        user_id=row["user_id"],
         properties=properties,
-        record_id=str(row["id"]),
-        version=row["version"],
-        known_from=row["known_from"],
-        known_to=view.mask(row["known_to"]),
-        recorded_at=row["recorded_at"],
-        origin=row["origin"],
-        created_at=row["created_at"],
-        updated_at=row["recorded_at"],
+        **_version(row, view),
     )
 
 
@@ -96,18 +95,10 @@ def graph_edge(row: Row, view: View) -> GraphEdge:
         edge_type=row["edge_type"],
         target_type=row["target_type"],
         target_id=row["target_id"],
-        user_id=row["user_id"],
         properties=row["properties"],
         valid_from=row["valid_from"],
         valid_to=row["valid_to"],
-        record_id=str(row["id"]),
-        version=row["version"],
-        known_from=row["known_from"],
-        known_to=view.mask(row["known_to"]),
-        recorded_at=row["recorded_at"],
-        origin=row["origin"],
-        created_at=row["created_at"],
-        updated_at=row["recorded_at"],
+        **_version(row, view),
     )
 
 

@@ -80,8 +80,8 @@ class ExtractionResult(Value):
     """What one extraction changed. Pass `origin` to `undo` to take it back.
 
     Ids of memories: `added` are new, `enriched` were known with less detail, `restated` were known and got a source
-    more. `profile`: the keys that were set or ended. `triples`: what became of the relations. `dropped`: how many items
-    of a kind were not kept, and why.
+    more, `ended` said just what a relation said that has ended. `profile`: the keys that were set or ended. `triples`:
+    what became of the relations. `dropped`: how many items of a kind were not kept, and why.
     """
 
     origin: str
@@ -89,6 +89,7 @@ class ExtractionResult(Value):
     added: tuple[str, ...] = ()
     enriched: tuple[str, ...] = ()
     restated: tuple[str, ...] = ()
+    ended: tuple[str, ...] = ()
     profile: tuple[str, ...] = ()
     triples: StoredTriples = NOTHING_STORED
     dropped: tuple[Dropped, ...] = ()
