@@ -19,10 +19,10 @@ from neuromem.importers import Export, Report, load
 from support.embeddings import HashEmbedding
 from support.importing import Bench, kill_round, write_talk
 from support.killing import State
-from support.openai_server import OpenAIServer
+from support.openai_server import OpenAIServer, slow
 from support.sound import check_sound
 
-TURNS = 2_000
+TURNS = 1_000
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +80,18 @@ async def test_killed_and_started_again_is_as_if_nothing_had_happened(
 
 
 async def test_ctrl_c_says_that_the_same_command_continues(bench: Bench, talk: Path, expected: State) -> None:
+    bench.embeddings.fail_next(*[slow(60)] * 100)  # so that the import is not over before the signal
     process = await bench.start("import", talk, "--user", "interrupted")
     async with bench.mind() as mind:
-        while process.returncode is None and not await mind.conversations.list_sessions("interrupted"):
-            await asyncio.sleep(0.001)
-        if process.returncode is None:
-            process.send_signal(signal.SIGINT)  # before this mind closes, which takes as long as the rest of the import
+        while not await mind.conversations.list_sessions("interrupted"):
+            assert process.returncode is None
+            await asyncio.sleep(0.01)
+    process.send_signal(signal.SIGINT)
     out, err = await asyncio.wait_for(process.communicate(), 60)
-    if process.returncode != 0:  # 0: the import was over before the signal was there
-        assert process.returncode == 130
-        assert out == b""
-        assert err == b"neuromem: interrupted; what was stored stays, the same command continues\n"
+    bench.embeddings.reset()
+    assert process.returncode == 130
+    assert out == b""
+    assert err == b"neuromem: interrupted; what was stored stays, the same command continues\n"
     code, _, _ = await bench.run("import", talk, "--user", "interrupted")
     assert code == 0
     assert await bench.state("interrupted") == expected

@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ValidationError
-
 from memground.embedding.base import EmbeddingProvider, check_texts, check_vectors
 from memground.errors import InvalidInputError, ProviderError
 from memground.openai_protocol import excerpt, naming_failures, open_client, report_usage
@@ -81,6 +79,8 @@ class OpenAIEmbedding(EmbeddingProvider):
             yield request
 
     async def _ask(self, texts: list[str]) -> list[list[float]]:
+        from memground.embedding._openai_answer import Embeddings, ValidationError
+
         options: dict[str, Any] = {"dimensions": self._dims} if self._resizable in self._model else {}
         with naming_failures(self._model, self._client):
             response = await self._client.embeddings.with_raw_response.create(
@@ -89,7 +89,7 @@ class OpenAIEmbedding(EmbeddingProvider):
         # Read here and not by the client, which believes whatever comes.
         content = response.http_response.content
         try:
-            answer = _Answer.model_validate_json(content)
+            answer = Embeddings.model_validate_json(content)
         except ValidationError:
             found = excerpt(content.decode(errors="replace"), self._client)
             raise ProviderError(f"{self._model} did not answer with embeddings but with: {found}") from None
@@ -100,13 +100,3 @@ class OpenAIEmbedding(EmbeddingProvider):
         if [item.index for item in items] != list(range(len(texts))):
             raise ProviderError(f"{self._model} numbered its {len(texts)} vectors wrongly, so they cannot be assigned")
         return checked
-
-
-class _Item(BaseModel):
-    index: int
-    embedding: list[float]
-
-
-class _Answer(BaseModel):
-    data: list[_Item]
-    usage: Any = None

@@ -27,6 +27,7 @@ from sqlalchemy import (
     Index,
     Integer,
     MetaData,
+    Select,
     String,
     Table,
     Text,
@@ -247,7 +248,7 @@ class JobQueue:
         t, now = self.table, func.clock_timestamp()
         waits = and_(t.c.attempts == 0, t.c.run_after > now)
         unnoted = ~t.c.payload.op("@>", is_comparison=True)(literal(dict(note), JSONB))
-        hurried = update(t).where(t.c.failed_at.is_(None), or_(waits, unnoted), *where)
+        hurried = update(t).where(self._locked(t.c.failed_at.is_(None), or_(waits, unnoted), *where))
         payload = t.c.payload.op("||")(literal(dict(note), JSONB))
         run_after = case((waits, now), else_=t.c.run_after)
         result = await connection.execute(hurried.values(run_after=run_after, payload=payload).returning(t.c.id))
@@ -284,12 +285,10 @@ class JobQueue:
             or_(t.c.lease_until.is_(None), t.c.lease_until < now),
         )
         ready = select(t.c.id).where(due).order_by(t.c.id).limit(self.policy.batch).with_for_update(skip_locked=True)
-        # Materialized: a plan that ran it once per row would lock other rows each time, and claim them all.
-        chosen = ready.cte("ready").prefix_with("MATERIALIZED")
         token = uuid.uuid4()
         result = await connection.execute(
             update(t)
-            .where(t.c.id.in_(select(chosen.c.id)))
+            .where(self._among(ready))
             .values(lease_until=now + self._seconds(self.policy.lease), lease_token=token, attempts=t.c.attempts + 1)
             .returning(t.c.id, t.c.kind, t.c.ref, t.c.owner, t.c.payload, t.c.attempts)
         )
@@ -299,11 +298,11 @@ class JobQueue:
     async def extend(self, connection: Executor, lease: Lease) -> None:
         """Renews the lease, for work that takes longer than one."""
         until = func.clock_timestamp() + self._seconds(self.policy.lease)
-        await connection.execute(update(self.table).where(self._held(lease)).values(lease_until=until))
+        await connection.execute(update(self.table).where(self._locked(self._held(lease))).values(lease_until=until))
 
     async def finish(self, connection: Executor, lease: Lease, refs: Iterable[str]) -> set[str]:
         """Removes jobs that are done and returns the refs of those still held: only their results may be stored."""
-        statement = delete(self.table).where(self._held(lease, refs)).returning(self.table.c.ref)
+        statement = delete(self.table).where(self._locked(self._held(lease, refs))).returning(self.table.c.ref)
         return set((await connection.execute(statement)).scalars())
 
     async def release(self, connection: Executor, lease: Lease) -> None:
@@ -311,7 +310,7 @@ class JobQueue:
         t = self.table
         await connection.execute(
             update(t)
-            .where(self._held(lease))
+            .where(self._locked(self._held(lease)))
             .values(lease_until=None, lease_token=None, attempts=func.greatest(0, t.c.attempts - 1))
         )
 
@@ -322,7 +321,7 @@ class JobQueue:
         wait = self._seconds(func.least(p.backoff_max, p.backoff * func.power(2.0, doublings)))
         await connection.execute(
             update(t)
-            .where(self._held(lease, refs))
+            .where(self._locked(self._held(lease, refs)))
             .values(
                 lease_until=None,
                 lease_token=None,
@@ -337,7 +336,7 @@ class JobQueue:
         t = self.table
         result = await connection.execute(
             update(t)
-            .where(t.c.failed_at.is_not(None), *where)
+            .where(self._locked(t.c.failed_at.is_not(None), *where))
             .values(failed_at=None, attempts=0, run_after=func.clock_timestamp())
             .returning(t.c.id)
         )
@@ -345,7 +344,7 @@ class JobQueue:
 
     async def cancel(self, connection: Executor, *where: ColumnElement[bool]) -> int:
         """Removes jobs, claimed ones too: their results will not be stored; returns how many."""
-        result = await connection.execute(delete(self.table).where(*where).returning(self.table.c.id))
+        result = await connection.execute(delete(self.table).where(self._locked(*where)).returning(self.table.c.id))
         return len(result.all())
 
     async def status(self, connection: Executor, *where: ColumnElement[bool]) -> QueueStatus:
@@ -368,6 +367,16 @@ class JobQueue:
         t = self.table
         held = and_(t.c.lease_token == lease.token, t.c.lease_until > func.clock_timestamp())
         return held if refs is None else and_(held, t.c.ref == any_(literal(list(refs), ARRAY(String))))
+
+    def _locked(self, *where: ColumnElement[bool]) -> ColumnElement[bool]:
+        """The jobs of a condition, locked in one order: statements that change many wait for, not block, each other."""
+        t = self.table
+        return self._among(select(t.c.id).where(*where).order_by(t.c.id).with_for_update())
+
+    def _among(self, jobs: Select[tuple[int]]) -> ColumnElement[bool]:
+        # Materialized: a plan that ran it once per row would lock other rows each time, and change them all.
+        chosen = jobs.cte("chosen").prefix_with("MATERIALIZED")
+        return self.table.c.id.in_(select(chosen.c.id))
 
     @staticmethod
     def _seconds(value: Any) -> ColumnElement[timedelta]:

@@ -10,7 +10,6 @@ from typing import Any, cast
 from memground.errors import InvalidInputError, ProviderError
 from memground.text import show
 from memground.usage import report_tokens
-from neuromem.providers._openai_chat import ChatServer
 
 __all__ = ["CallbackLLM", "LLMProvider", "OpenAILLM", "report_tokens"]
 
@@ -79,6 +78,8 @@ class OpenAILLM(LLMProvider):
         timeout: float = 60,
         max_retries: int = 3,
     ) -> None:
+        from neuromem.providers._openai_chat import ChatServer  # brings pydantic, which others need not wait for
+
         self._server = ChatServer(
             api_key,
             model=model,

@@ -15,7 +15,7 @@ from neuromem.ranking.dates import CHINESE_DAY, CHINESE_MONTH, DAY, MONTH, chine
 
 type Meaning = Callable[[re.Match[str], datetime], Span]
 
-FORMS: list[tuple[re.Pattern[str], Meaning]] = []
+FORMS: list[tuple[str, Meaning]] = []
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _WEEKDAY = "|".join(_WEEKDAYS)
@@ -79,7 +79,7 @@ def part(day: datetime, name: str) -> Span:
 
 def _form(pattern: str) -> Callable[[Meaning], Meaning]:
     def register(meaning: Meaning) -> Meaning:
-        FORMS.append((re.compile(pattern, re.IGNORECASE), meaning))
+        FORMS.append((pattern, meaning))
         return meaning
 
     return register

@@ -107,7 +107,8 @@ class _Words:
 
 def _found(text: str, now: datetime) -> Iterator[_Words]:
     blank = text
-    for pattern, meaning in phrases.FORMS:
+    for form, meaning in phrases.FORMS:
+        pattern = re.compile(form, re.IGNORECASE)  # of which re keeps what it has made: a start makes none
         for match in pattern.finditer(blank):
             begin, stop = match.span()
             blank = f"{blank[:begin]}{BLANK * (stop - begin)}{blank[stop:]}"
