@@ -4,8 +4,8 @@ The model reads each new turn by itself, so that it does not matter how turns ar
 """
 
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +45,12 @@ class Dialogue:
         return json.dumps(found, ensure_ascii=False)
 
 
-def dialogue(file: str | None = None) -> Dialogue:
+def dialogue(file: str | None = None, only: Collection[str] = ()) -> Dialogue:
     """The demo's: two friends, half a year, in two languages, with facts that change. Of a LoCoMo file: how the first
-    dialogue begins."""
-    return _of_the_demo() if file is None else _of_locomo(Path(file))
+    dialogue begins. `only`: some of its sessions."""
+    whole = _of_the_demo() if file is None else _of_locomo(Path(file))
+    some = {name: turns for name, turns in whole.sessions.items() if name in only}
+    return replace(whole, sessions=some) if only else whole
 
 
 def _of_the_demo() -> Dialogue:

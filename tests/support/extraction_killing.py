@@ -11,7 +11,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
@@ -31,7 +31,7 @@ type State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a life is lived, with which dialogue (see `dialogues`), and where its model is."""
+    """Where a life is lived, where its model is, and with which dialogue, or which sessions of it (see `dialogue`)."""
 
     url: str
     schema: str
@@ -39,10 +39,11 @@ class Place:
     model_url: str
     key: str
     file: str | None = None
+    only: Sequence[str] = ()
 
     @property
     def dialogue(self) -> Dialogue:
-        return dialogue(self.file)
+        return dialogue(self.file, self.only)
 
     @asynccontextmanager
     async def mind(self) -> AsyncGenerator[NeuroMemory]:
