@@ -11,9 +11,10 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -160,14 +161,21 @@ async def state(mind: NeuroMemory, place: Place) -> State:
         asked = select(messages.c.message_id, messages.c.external_id).where(messages.c.user_id == place.user)
         names = {str(key): name for key, name in await session.execute(asked)}
         edges = session.tables.graph_edges.table
-        columns = ("source_id", "edge_type", "target_id", "known_from", "known_to", "valid_from", "valid_to")
-        told = await session.execute(select(*(edges.c[name] for name in columns)).where(edges.c.user_id == place.user))
-        found["edges"] = sorted(map(repr, told))
+        columns = ("source_id", "edge_type", "target_id", "valid_from", "valid_to", "known_from", "known_to")
+        told = select(*(edges.c[name] for name in columns)).where(edges.c.user_id == place.user)
+        versions = [tuple(row) for row in await session.execute(told)]
         links = session.tables.memory_sources.table
         asked = select(links.c.derived_kind, links.c.source_id).where(links.c.user_id == place.user)
-        found["sources"] = sorted((kind, names[str(key)]) for kind, key in await session.execute(asked))
+        sources = sorted((kind, names[str(key)]) for kind, key in await session.execute(asked))
+    found["edges"] = sorted(map(repr, versions))
+    found["sources"] = [source for source in sources if source[0] != "edge"]
+    found["sources of edges"] = [source for source in sources if source[0] == "edge"]
     turns = place.dialogue.turns
     for moment in [None, *(turns[len(turns) * part // 4].timestamp for part in (1, 2, 3))]:
+        at = moment or datetime.now(UTC)
+        found[f"edges {moment}"] = sorted(
+            {repr(row[:5]) for row in versions if row[5] <= at and (row[6] is None or at < row[6])}
+        )
         reader = mind if moment is None else mind.as_of(moment)
         memories = (await reader.list_memories(place.user, limit=1_000)).items
         found[f"memories {moment}"] = sorted(
@@ -188,8 +196,9 @@ async def state(mind: NeuroMemory, place: Place) -> State:
     return found
 
 
-def differing(found: State, expected: State) -> list[str]:
-    return [f"{name}: {found[name]} / {expected[name]}"[:2_000] for name in expected if found[name] != expected[name]]
+def differing(found: State, expected: State, *, leave_out: Collection[str] = ()) -> list[str]:
+    compared = [name for name in expected if name not in leave_out]
+    return [f"{name}: {found[name]} / {expected[name]}"[:2_000] for name in compared if found[name] != expected[name]]
 
 
 # ---------------------------------------------------------------- the nursery

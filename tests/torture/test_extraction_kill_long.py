@@ -1,9 +1,10 @@
 """Hundreds of kills of a program that extracts; see README.md.
 
-Writes `benchmarks/results/<date>-extraction-kill.json`. LOCOMO in the environment names a LoCoMo file: then half of the
-programs are told its first dialogue.
+Writes `benchmarks/results/<date>-extraction-kill.json`. LOCOMO in the environment names a LoCoMo file: then some of the
+programs are told how its first dialogue begins.
 """
 
+import asyncio
 import os
 import time
 from argparse import Namespace
@@ -19,7 +20,10 @@ from support.embedded import short_tmp_dir
 from support.extraction_killing import Nursery, Place, differing, undisturbed
 from support.openai_server import CHAT, OpenAIServer, slow
 
-ROUNDS = 200
+ROUNDS, AT_ONCE = {"demo": 150, "locomo": 50}, 2
+DEPENDS_ON_THE_ORDER = {"locomo": ("edges", "sources of edges")}
+"""A relation that is told again is not noted again, unless what was told later is extracted first. Which sessions come
+first is chance, kill or no kill; what is known of relations at each moment is the same, and compared."""
 
 
 @pytest.mark.torture
@@ -32,26 +36,34 @@ async def test_hundreds_of_kills() -> None:
         await server.ensure_database("kills")
         async with Nursery.open() as nursery:
             for name, file in files.items():
-                found[name] = await kills(name, server.url("kills"), nursery, file, ROUNDS // len(files))
+                rounds = ROUNDS[name] if len(files) > 1 else sum(ROUNDS.values())
+                found[name] = await kills(name, server.url("kills"), nursery, file, rounds)
         await server.close()
-    save({"dialogues": found, "rounds": ROUNDS, "seconds": round(time.monotonic() - started)})
+    save({"dialogues": found, "seconds": round(time.monotonic() - started)})
     assert [figures["seeds_that_differ"] for figures in found.values()] == [{}] * len(found)
 
 
 async def kills(name: str, url: str, nursery: Nursery, file: str | None, rounds: int) -> dict[str, Any]:
     """Kills so many programs that are told a dialogue, each at a moment of its own, and says how they ended."""
+    wrong: dict[int, list[str]] = {}
+
+    async def some(first: int) -> None:
+        """In a schema of their own: nobody else takes up the work of the dead."""
+        for seed in range(first, rounds, AT_ONCE):
+            here = replace(place, schema=f"{name}_{first}", user=f"killed-{seed}")
+            found = await nursery.strike_round(here, seed, expected.seconds)
+            if different := differing(found, expected.state, leave_out=DEPENDS_ON_THE_ORDER.get(name, ())):
+                wrong[seed] = different
+            print(f"{name}: program {seed} of {rounds} killed: {different or 'nothing'} differs", flush=True)
+
     with OpenAIServer(chat=dialogue(file).answer) as models:
-        place = Place(url, name, "undisturbed", models.base_url, models.key, file)
-        models.fail_next(*[slow(0.05)] * 60)
+        models.fail_next(*[slow(0.05)] * 100_000)  # so that a kill often falls into a call
+        place = Place(url, f"{name}_0", "undisturbed", models.base_url, models.key, file)
         expected = await undisturbed(place)
         needed = models.count(CHAT)
-        wrong: dict[int, list[str]] = {}
-        for seed in range(rounds):
-            models.fail_next(*[slow(0.05)] * 60)
-            found = await nursery.strike_round(replace(place, user=f"killed-{seed}"), seed, expected.seconds)
-            if different := differing(found, expected.state):
-                wrong[seed] = different
-            print(f"{name}: program killed {seed + 1}/{rounds}: {different or 'nothing'} differs", flush=True)
+        async with asyncio.TaskGroup() as group:
+            for first in range(AT_ONCE):
+                group.create_task(some(first))
         asked = models.count(CHAT) - needed
     return {
         "turns_a_round": len(place.dialogue.turns),
