@@ -11,10 +11,9 @@ import random
 import signal
 import sys
 import time
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,10 @@ type State = dict[str, Any]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a life is lived, where its model is, and with which dialogue, or which sessions of it (see `dialogue`)."""
+    """Where a life is lived, where its model is, and with which dialogue, or which sessions of it (see `dialogue`).
+
+    With `in_turn` a session begins when all that came before it is extracted.
+    """
 
     url: str
     schema: str
@@ -41,6 +43,7 @@ class Place:
     key: str
     file: str | None = None
     only: Sequence[str] = ()
+    in_turn: bool = False
 
     @property
     def dialogue(self) -> Dialogue:
@@ -69,7 +72,7 @@ class Life:
 
 
 async def ingest(mind: NeuroMemory, place: Place, chance: random.Random) -> None:
-    """All sessions at the same time, each in order, in parts of any size."""
+    """All sessions at the same time (or in turn), each in order, in parts of any size."""
 
     async def session(session_id: str, messages: Any) -> None:
         start = 0
@@ -79,7 +82,13 @@ async def ingest(mind: NeuroMemory, place: Place, chance: random.Random) -> None
             await mind.conversations.add_messages_batch(place.user, part, session_id=session_id)
             start += size
 
-    await asyncio.gather(*(session(*item) for item in place.dialogue.sessions.items()))
+    sessions = [session(*item) for item in place.dialogue.sessions.items()]
+    if not place.in_turn:
+        await asyncio.gather(*sessions)
+        return
+    for one in sessions:
+        await one
+        await mind.wait_idle(timeout=120)
 
 
 async def undisturbed(place: Place) -> Life:
@@ -167,15 +176,9 @@ async def state(mind: NeuroMemory, place: Place) -> State:
         links = session.tables.memory_sources.table
         asked = select(links.c.derived_kind, links.c.source_id).where(links.c.user_id == place.user)
         sources = sorted((kind, names[str(key)]) for kind, key in await session.execute(asked))
-    found["edges"] = sorted(map(repr, versions))
-    found["sources"] = [source for source in sources if source[0] != "edge"]
-    found["sources of edges"] = [source for source in sources if source[0] == "edge"]
+    found["edges"], found["sources"] = sorted(map(repr, versions)), sources
     turns = place.dialogue.turns
     for moment in [None, *(turns[len(turns) * part // 4].timestamp for part in (1, 2, 3))]:
-        at = moment or datetime.now(UTC)
-        found[f"edges {moment}"] = sorted(
-            {repr(row[:5]) for row in versions if row[5] <= at and (row[6] is None or at < row[6])}
-        )
         reader = mind if moment is None else mind.as_of(moment)
         memories = (await reader.list_memories(place.user, limit=1_000)).items
         found[f"memories {moment}"] = sorted(
@@ -196,9 +199,14 @@ async def state(mind: NeuroMemory, place: Place) -> State:
     return found
 
 
-def differing(found: State, expected: State, *, leave_out: Collection[str] = ()) -> list[str]:
-    compared = [name for name in expected if name not in leave_out]
-    return [f"{name}: {found[name]} / {expected[name]}"[:2_000] for name in compared if found[name] != expected[name]]
+def differing(found: State, expected: State) -> list[str]:
+    """What is there and should not be, or the other way round, by name."""
+    different: list[str] = []
+    for name in (name for name in expected if found[name] != expected[name]):
+        more = [item for item in found[name] if item not in expected[name]]
+        less = [item for item in expected[name] if item not in found[name]]
+        different.append(f"{name}: {more} instead of {less}"[:2_000])
+    return different
 
 
 # ---------------------------------------------------------------- the nursery
