@@ -9,23 +9,20 @@ extraction would. Milliseconds, p50 and p95; the floor is a round trip.
 import argparse
 import asyncio
 import random
-import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from benchmarks import loading, measuring
+from benchmarks.loading import RELATIONS, THING
 from benchmarks.results_file import save
 from memground.clock import Stamp
-from memground.postgres.versioned import new_row
 from neuromem import NeuroMemory, Triple
 from neuromem.facades import GraphReader
 from neuromem.providers.embedding import EmbeddingProvider
-from neuromem.services.graph import node_values
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.types import DEFAULT_ORIGIN
 
 DEPTH = 4
-RELATIONS = ("knows", "works_with", "likes", "met_at")
 HUB = "the hub"
 
 
@@ -53,30 +50,19 @@ def ends(edges: int, hub: int, rng: random.Random) -> list[tuple[str, str]]:
 
 async def load(nm: NeuroMemory, user: str, pairs: list[tuple[str, str]], rng: random.Random) -> None:
     """The rows that `create_edge` would have written over a year, by COPY."""
-    tables, now = nm._db.tables, datetime.now(UTC)
-    stamp = Stamp(now, DEFAULT_ORIGIN)
-    began = now - timedelta(days=365)
-    names = sorted({item for pair in pairs for item in pair})
-    nodes = [
-        new_row(stamp, {"node_key": uuid.uuid4(), **node_values(user, "thing", item, {"name": item})}, known_from=began)
-        for item in names
-    ]
-    edges: list[dict[str, Any]] = []
-    for place, (source, target) in enumerate(pairs):
-        known = began + timedelta(days=365 * rng.random())
-        values = {"edge_id": uuid.uuid4(), "user_id": user, "source_type": "thing", "source_id": source}
-        values |= {"edge_type": RELATIONS[place % 4], "target_type": "thing", "target_id": target}
-        values |= {"properties": {"confidence": 0.9}, "valid_from": None, "valid_to": None}
-        edges.append(new_row(stamp, values, known_from=known, version=stamp.version + place))
+    now = datetime.now(UTC)
+    known = [now - timedelta(days=365 * rng.random()) for _ in pairs]
+    triples = [(source, RELATIONS[place % 4], target) for place, (source, target) in enumerate(pairs)]
+    rows = loading.graph_rows(nm._db.tables, user, triples, known, Stamp(now, DEFAULT_ORIGIN))
     async with loading.connect(nm) as connection:
-        await loading.copy(connection, tables.graph_nodes.table, nodes)
-        await loading.copy(connection, tables.graph_edges.table, edges)
+        for table in (nm._db.tables.graph_nodes.table, nm._db.tables.graph_edges.table):
+            await loading.copy(connection, table, rows[table.name])
 
 
 async def store(nm: NeuroMemory, user: str, number: int) -> None:
     """30 triples: restated, new, and some of one value at a time that change."""
-    said = [Triple(name(3 * number + n), RELATIONS[n % 4], name(n), "thing", "thing") for n in range(24)]
-    said += [Triple(name(n), "lives_in", f"town {number}", "thing", "place") for n in range(6)]
+    said = [Triple(name(3 * number + n), RELATIONS[n % 4], name(n), THING, THING) for n in range(24)]
+    said += [Triple(name(n), "lives_in", f"town {number}", THING, "place") for n in range(6)]
     async with nm._db.session() as session:
         await GraphMemoryService(session).store_triples(user, said, stamp=session.stamp("bench"))
 
@@ -85,7 +71,7 @@ async def reads(graph: GraphReader, asked: dict[str, list[list[str]]]) -> dict[s
     """What each kind of question takes, by its name."""
 
     def path(user: str) -> measuring.Call:
-        return lambda n: graph.find_path(user, "thing", asked[user][n][0], "thing", asked[user][n][1], DEPTH)
+        return lambda n: graph.find_path(user, THING, asked[user][n][0], THING, asked[user][n][1], DEPTH)
 
     def facts(text: str) -> measuring.Call:
         return lambda n: graph.find_entity_facts("busy", text.format(*asked["busy"][n]))
@@ -93,9 +79,9 @@ async def reads(graph: GraphReader, asked: dict[str, list[list[str]]]) -> dict[s
     calls: dict[str, measuring.Call] = {
         "path": path("random"),
         "path through a hub": path("hub"),
-        "path to a hub": lambda n: graph.find_path("hub", "thing", asked["hub"][n][0], "thing", HUB, DEPTH),
-        "neighbours": lambda n: graph.get_neighbors("random", "thing", asked["random"][n][0]),
-        "neighbours of a hub": lambda _: graph.get_neighbors("hub", "thing", HUB),
+        "path to a hub": lambda n: graph.find_path("hub", THING, asked["hub"][n][0], THING, HUB, DEPTH),
+        "neighbours": lambda n: graph.get_neighbors("random", THING, asked["random"][n][0]),
+        "neighbours of a hub": lambda _: graph.get_neighbors("hub", THING, HUB),
         "facts": facts("Does {} know {}, and since when?"),
         "facts about a hub": facts("What do you know about the hub and {}?"),
     }
@@ -124,7 +110,7 @@ async def measure(edges: int, hub: int, calls: int) -> dict[str, Any]:
 
         for when, view in views.items():
             found |= {f"{what}, {when}": value for what, value in (await reads(view, asked)).items()}
-        joined = [await nm.graph.find_path("random", "thing", a, "thing", b, DEPTH) for a, b in asked["random"]]
+        joined = [await nm.graph.find_path("random", THING, a, THING, b, DEPTH) for a, b in asked["random"]]
         found["store 30 triples"] = await measuring.timed(lambda n: store(nm, "busy", n), min(calls, 20), warm=2)
     return {"edges": edges, "hub": hub, "joined": sum(map(bool, joined)) / calls, "milliseconds": found}
 

@@ -33,6 +33,7 @@ BIG = {100_000: (5_000, 20_000), 1_000_000: (5_000, 20_000, 50_000, 200_000)}
 TURNS_A_SECOND = 20
 PEER_MEMORIES = 100_000
 """Up to which the peer is measured too."""
+ACQUAINTED = f", {loading.EDGES} relations and a profile"
 _WARM = 10
 _WRITER = "latency-writer"
 _LIVE = "live"
@@ -103,6 +104,9 @@ async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) ->
     floor = {"round trip": await measuring.round_trip(nm)}
     small = [user for user in shape.users if user.startswith("u")]
     groups = {f"{shape.per_user}": small} | {str(size): [f"big-{size}"] for size in shape.big}
+    if len(small) > 1:  # one of them is known well: relations of what is spoken of, and a profile
+        await loading.ensure_acquainted(nm, small[0])
+        groups |= {f"{shape.per_user}": small[1:], f"{shape.per_user}{ACQUAINTED}": small[:1]}
     settled: dict[str, Any] = {}
     asked: dict[str, list[Query]] = {}
     for name, users in groups.items():
@@ -117,7 +121,7 @@ async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) ->
             if call in chosen:
                 settled[name][call] |= await measuring.statements(nm, chosen[call], min(20, options.queries))
         report(name, settled[name])
-        settled[name]["scanned"] = scanned(shape, int(name), nm._db.dims)
+        settled[name]["scanned"] = scanned(shape, int(name.split(",")[0]), nm._db.dims)
         if not options.no_nearest:
             settled[name]["found of exact"] = await measure_nearest(nm, asked[name])
             print(f"    of the exact nearest found: {settled[name]['found of exact']}")

@@ -21,10 +21,12 @@ from sqlalchemy import Table
 
 from benchmarks.synthetic import Floats, World
 from memground.clock import Stamp
+from memground.postgres.versioned import new_row
 from memground.words import keys, words
 from neuromem import NeuroMemory, NewMemory, NewMessage
 from neuromem.models import Tables
 from neuromem.services import background, conversations, search
+from neuromem.services.graph import node_values
 from neuromem.services.indexing import IndexKeeper
 from neuromem.types import DEFAULT_ORIGIN
 
@@ -35,6 +37,10 @@ _AT_ONCE = 5_000
 HALF = timedelta(days=182)
 """Ago, half of everything was known."""
 _DAYS = 365
+THING = "thing"
+RELATIONS = ("knows", "works_with", "likes", "met_at")
+EDGES, PROFILE = 10_000, 30
+"""Relations and entries of the profile of a user whom the system knows well."""
 
 type Row = dict[str, Any]
 type Rows = dict[str, list[Row]]
@@ -189,6 +195,46 @@ def session_rows(user: str, session: str, turns: Sequence[NewMessage], vectors: 
         "updated_at": stamp.at,
     }
     return {"conversations": messages, "conversation_embeddings": mirrored, "conversation_sessions": [counter]}
+
+
+def graph_rows(
+    tables: Tables, user: str, triples: Sequence[tuple[str, str, str]], known: Sequence[datetime], stamp: Stamp
+) -> Rows:
+    """Relations between things, (source, relation, target), as `create_edge` writes them, and when each was known."""
+    names = sorted({name for source, _, target in triples for name in (source, target)})
+    nodes = [
+        new_row(
+            stamp, {"node_key": uuid.uuid4(), **node_values(user, THING, name, {"name": name})}, known_from=known[0]
+        )
+        for name in names
+    ]
+    edges: list[Row] = []
+    for place, ((source, relation, target), since) in enumerate(zip(triples, known, strict=True)):
+        values = {"edge_id": uuid.uuid4(), "user_id": user, "source_type": THING, "source_id": source}
+        values |= {"edge_type": relation, "target_type": THING, "target_id": target}
+        values |= {"properties": {"confidence": 0.9}, "valid_from": None, "valid_to": None}
+        edges.append(new_row(stamp, values, known_from=since, version=stamp.version + place))
+    return {tables.graph_nodes.table.name: nodes, tables.graph_edges.table.name: edges}
+
+
+async def ensure_acquainted(nm: NeuroMemory, user: str, edges: int = EDGES) -> None:
+    """Gives a user relations between what their texts speak of, and a profile, unless they have them."""
+    tables, now = nm._db.tables, datetime.now(UTC)
+    async with connect(nm) as connection:
+        query = f"select exists (select from {tables.graph_edges.table.fullname} where user_id = $1)"
+        if await connection.fetchval(query, user):
+            return
+        random = np.random.default_rng(29)
+        world: World = nm._embedding.world  # type: ignore[attr-defined]
+        things = world.things(np.random.default_rng([1, *user.encode()]))
+        pairs = [random.choice(things, 2, replace=False).tolist() for _ in range(edges)]
+        triples = [(source, RELATIONS[place % len(RELATIONS)], target) for place, (source, target) in enumerate(pairs)]
+        known = [now - timedelta(days=_DAYS) * (1 - place / edges) for place in range(edges)]
+        for name, rows in graph_rows(tables, user, triples, known, Stamp(now, DEFAULT_ORIGIN)).items():
+            await copy(connection, tables.metadata.tables[f"{tables.schema}.{name}"], rows)
+    for number, thing in enumerate(things[:PROFILE]):
+        await nm.kv.set("profile", user, f"trait {number}", f"speaks of {thing}")
+    await settle(nm)
 
 
 async def settle(nm: NeuroMemory) -> None:

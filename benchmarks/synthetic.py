@@ -72,6 +72,11 @@ class World:
         """The topics one person talks about, the dearest first."""
         return random.choice(TOPICS, size=60, replace=False)
 
+    def things(self, random: np.random.Generator) -> list[str]:
+        """The words that tell one person's topics from others', each once."""
+        topics = self.favourites(random)
+        return list(dict.fromkeys(self.words[self._topic_words[topics].ravel()].tolist()))
+
     def draw(self, random: np.random.Generator, topics: Ints) -> Texts:
         """One text with its vector for every entry of `topics`."""
         return Texts(topics, self._texts(random, topics), self.vectors(random, topics))

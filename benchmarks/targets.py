@@ -94,6 +94,9 @@ def _latency(result: Result) -> Iterator[Figure]:
                 floor=f"{recall['round_trips']:.0f} × {trip} ms round trip, {scanned['megabytes']} MB of vectors",
                 peer=_peer(sizes[size], user),
             )
+        known = sizes.get(size, {}).get("settled", {}).get(f"{user}, 10000 relations and a profile", {}).get("recall")
+        if known:
+            yield Figure("the same with 10,000 relations and a profile", known["p50"], limit)
     if {"10000", "1000000"} <= sizes.keys():
         few, many = (sizes[size]["settled"]["1000"]["recall"]["p50"] for size in ("10000", "1000000"))
         yield Figure("recall p50, growth from 10,000 to 1,000,000", many / few, 1.5, "×")

@@ -408,8 +408,9 @@ async def test_what_a_message_tells_the_model_is_only_data(extracting: Extractin
     mind = await extracting()
     await say(mind, attack, "fact: likes tea")
     await mind.wait_idle(timeout=20)
-    (call,) = [call for call in models.calls if call.path == CHAT]
-    assert [turn["text"] for turn in turns_of(call.body)] == [attack, "fact: likes tea"]
+    asked = [[turn["text"] for turn in turns_of(call.body)] for call in models.calls if call.path == CHAT]
+    assert asked[0] == [attack, "fact: likes tea"]
+    assert all(again == asked[0] for again in asked)  # a slow machine may have asked twice
     said = await mind.conversations.get_session_messages("anna", "s1")
     for memory in (await mind.list_memories("anna")).items:
         assert [source.id for source in memory.sources] in ([said[0].message_id], [said[1].message_id])

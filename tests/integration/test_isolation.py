@@ -38,8 +38,9 @@ BY_ID = {
 
 # Statements that bind no user, and why they may.
 BACKGROUND = {
-    "jobs are claimed by whoever works, for all users": r"WITH ready AS .* UPDATE {s}\.jobs SET",
-    "a lease is known by its token": r"(UPDATE {s}\.jobs SET|DELETE FROM {s}\.jobs WHERE) .*lease_token = \$",
+    "jobs are claimed by whoever works, for all users": r"WITH chosen AS .*SKIP LOCKED\) UPDATE {s}\.jobs SET",
+    "a lease is known by its token": r"WITH chosen AS .*lease_token = \$.* "
+    r"(UPDATE {s}\.jobs SET|DELETE FROM {s}\.jobs) ",
     "a claimed job names its message; turns around it are joined by user_id": r"SELECT message\.message_id, .*"
     r"WHERE {s}\.conversations\.message_id = ANY .*earlier\.user_id = message\.user_id",
     "messages of claimed jobs are locked": r"SELECT {s}\.conversations\.id FROM .*message_id = ANY .*FOR SHARE",

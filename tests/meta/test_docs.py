@@ -46,7 +46,7 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> Non
             cwd=home,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
             check=False,
         )
     assert done.returncode == 0, done.stdout + done.stderr

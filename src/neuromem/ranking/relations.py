@@ -3,6 +3,7 @@
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from memground.names import names_in
@@ -18,16 +19,22 @@ _READ = 1_000
 """Characters of an entry of the profile that are compared with a question."""
 
 
-def share_of(asked: Collection[str], text: str) -> float:
-    """The share of a question's words that a text holds."""
-    return len(set(words(text)).intersection(asked)) / len(asked) if asked else 0.0
+def share_of(asked: Collection[str], held: Iterable[str]) -> float:
+    """The share of a question's words that are among the words of a text."""
+    return len(frozenset(held).intersection(asked)) / len(asked) if asked else 0.0
+
+
+@lru_cache(maxsize=8_192)
+def _words_of(text: str) -> frozenset[str]:
+    """The words of a short text that many questions are compared with."""
+    return frozenset(words(text))
 
 
 def fact_score(
     fact: GraphFact, asked: Collection[str], view: View, profile: RankingProfile
 ) -> tuple[float, Explanation]:
     """How well a relation answers, and why; see `GraphWeights`."""
-    words_held = share_of(asked, fact.content)
+    words_held = share_of(asked, _words_of(fact.content))
     age = (view.now - (fact.valid_from or fact.known_from)).total_seconds() / _SECONDS_A_DAY
     parts = {
         "words": words_held,
@@ -46,7 +53,7 @@ def fact_score(
 
 def profile_score(text: str, asked: Collection[str], profile: RankingProfile) -> tuple[float, Explanation]:
     """How well an entry of the profile answers, and why; see `GraphWeights`."""
-    parts = {"words": share_of(asked, text), "importance": profile.weight_of(DEFAULT_IMPORTANCE)}
+    parts = {"words": share_of(asked, _words_of(text)), "importance": profile.weight_of(DEFAULT_IMPORTANCE)}
     return profile.graph.profile * parts["words"] * parts["importance"], Explanation(parts=parts)
 
 
@@ -96,7 +103,7 @@ def own_share(memory: Memory, asked: Collection[str], learned: float) -> float:
     """How much of a memory's score is its own: all, unless it was learned from messages."""
     if all(source.kind != "message" for source in memory.sources):
         return 1.0
-    return max(learned, min(1.0, share_of(asked, memory.content) / _NEARLY) ** _COMPLETE)
+    return max(learned, min(1.0, share_of(asked, words(memory.content)) / _NEARLY) ** _COMPLETE)
 
 
 def _scored_anew(hit: Hit, score: float, part: str, value: float) -> Hit:

@@ -29,6 +29,8 @@ from neuromem.types import GraphEdge, GraphFact, MemoryRef, Source, StoredTriple
 UNTOLD = "entity"
 """The type of what nobody said the type of."""
 
+_USUAL = GraphRules()  # checking its terms takes longer than a question to the graph
+
 
 class GraphMemoryService:
     """What the graph remembers of what was said."""
@@ -36,7 +38,7 @@ class GraphMemoryService:
     def __init__(self, session: Session, rules: GraphRules | None = None) -> None:
         self._session = session
         self._tables = session.tables
-        self._rules = rules or GraphRules()
+        self._rules = rules or _USUAL
 
     async def store_triples(
         self,

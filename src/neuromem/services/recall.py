@@ -52,7 +52,7 @@ from neuromem.types import (
 )
 
 _DAY = 86_400.0
-_FACTS, _FACTS_WEIGHED = 20, 100
+_FACTS, _FACTS_WEIGHED = 20, 50
 """Relations of what a query names that are given, and those they are chosen from."""
 
 
@@ -123,7 +123,7 @@ class RecallService:
             scan=scan_memories,
             tops=(pool.vector_top, pool.keyword_top),
         )
-        said = await self._search_conversations(question, pool, remembered)
+        said = await self._search_conversations(question, pool, remembered, explain=explain)
         memories = boosted(remembered.hits, related, self._ranking.graph)
         if question.include_conversations:
             memories = with_turns(memories, said.scores, question.words, self._ranking.learned)
@@ -133,11 +133,9 @@ class RecallService:
         merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*remembered.best, *said.best, *best_told])
         vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
         return RecallResult(
-            merged=tuple(hit if explain else replace(hit, explanation=None) for hit in merged),
+            merged=tuple(hit if explain or not hit.explanation else replace(hit, explanation=None) for hit in merged),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
-            conversation_results=tuple(
-                hit if explain else MessageHit(hit.message, hit.score) for hit in said.hits[: question.limit]
-            ),
+            conversation_results=tuple(said.hits[: question.limit]),
             graph_results=tuple(related),
             graph_context=graph_context(related),
             user_profile={entry["key"]: entry["value"] for entry in profile},
@@ -222,7 +220,7 @@ class RecallService:
         return _Pool(await self._session.fetch(statement, values), words)
 
     async def _search_conversations(
-        self, question: RecallQuestion, pool: "_Pool", remembered: ScoredMemories
+        self, question: RecallQuestion, pool: "_Pool", remembered: ScoredMemories, *, explain: bool
     ) -> "_Said":
         """The best turns, best first."""
         if not pool.ids:
@@ -256,10 +254,13 @@ class RecallService:
         found = {row["message_id"]: row for row in await self._session.fetch(statement, scope.values(ids=ids))}
         hits: list[MessageHit] = []
         for place in sorted(wanted, key=order.index):
-            shown = {name: float(values[place]) for name, values in parts.items()}
-            shown |= {"recency": float(recency[place]), "importance": importance}
+            why = None
+            if explain:
+                shown = {name: float(values[place]) for name, values in parts.items()}
+                shown |= {"recency": float(recency[place]), "importance": importance}
+                why = pool.explanation(place, shown, question.times)
             message = rows.message(found[pool.ids[place]], question.view)
-            hits.append(MessageHit(message, float(scores[place]), pool.explanation(place, shown, question.times)))
+            hits.append(MessageHit(message, float(scores[place]), why))
         return _Said(
             hits,
             [str(pool.ids[place]) for place in best],
