@@ -86,6 +86,7 @@ def shown(models: OpenAIServer) -> list[int]:
     return [len(turns_of(call.body)) for call in models.calls if call.path == CHAT]
 
 
+@pytest.mark.seed("7.2", "with auto_extract=True memories are extracted")
 async def test_turns_become_memories_with_their_sources(extracting: Extracting) -> None:
     mind = await extracting()
     await say(mind, "fact: lives in Porto. city = Porto", "hello", "episode: ran a marathon. fact: likes tea")
@@ -103,6 +104,7 @@ async def test_turns_become_memories_with_their_sources(extracting: Extracting) 
     assert await told(mind) == (3, 0, 0)
 
 
+@pytest.mark.seed("7.2", "one message costs one call of the language model and embeds 1 + N texts")
 async def test_the_call_budget_of_one_message(open_mind: OpenMind, models: OpenAIServer, llm: OpenAILLM) -> None:
     """One call of the language model and two of the embedding model: the message, and the batch of the rest."""
     embedding = OpenAIEmbedding(models.key, base_url=models.base_url, dims=8)
@@ -123,6 +125,7 @@ async def test_without_the_graph_no_relation_is_stored(extracting: Extracting) -
     assert (known.graph_nodes, known.graph_edges) == (0, 0)
 
 
+@pytest.mark.seed("7.2", "with auto_extract=True memories are extracted")
 async def test_without_auto_extract_no_call_is_made(extracting: Extracting, models: OpenAIServer) -> None:
     mind = await extracting(auto_extract=False)
     await say(mind, "fact: likes tea")

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from benchmarks.measuring import counted
+from sqlalchemy import text
 
 from memground.clock import ManualClock
 from neuromem import NeuroMemory, NotFoundError, Triple
@@ -44,6 +46,49 @@ async def link(mind: NeuroMemory, user: str, *pairs: str, origin: str = "agent")
 async def way(mind: NeuroMemory, user: str, ends: str, max_depth: int = 4) -> str:
     found = await mind.graph.find_path(user, "thing", ends[0], "thing", ends[1], max_depth)
     return "".join(name for _, name in found.nodes)
+
+
+@pytest.mark.seed("4.5", "graph_nodes: id and user_id", "graph_edges: id and user_id")
+@pytest.mark.seed("4.5", "graph_nodes: node_type and node_id", "graph_edges: source_type and source_id")
+@pytest.mark.seed("4.5", "graph_edges: edge_type", "graph_edges: target_type and target_id")
+@pytest.mark.seed("4.5", "graph_nodes: properties", "graph_edges: properties")
+@pytest.mark.seed("4.5", "graph_nodes: created_at and updated_at", "graph_edges: created_at and updated_at")
+async def test_nodes_and_edges_are_rows_of_two_tables(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
+    now = clock.now()
+    await mind.graph.create_node(user, "person", "Anna", {"age": 29})
+    await mind.graph.create_edge(user, "person", "Anna", "lives_in", "place", "Porto", {"since": 2019})
+    times = "created_at, updated_at"
+    async with mind._db.read() as session:
+        nodes = await session.execute(
+            text(f"SELECT id, node_type, node_id, properties, {times} FROM graph.graph_nodes WHERE user_id = :user"),
+            {"user": user},
+        )
+        edges = await session.execute(
+            text(
+                "SELECT id, source_type, source_id, edge_type, target_type, target_id, properties, "
+                f"{times} FROM graph.graph_edges WHERE user_id = :user"
+            ),
+            {"user": user},
+        )
+    (anna, porto), (edge,) = sorted(map(tuple, nodes), key=lambda row: row[2]), map(tuple, edges)
+    assert anna[1:] == ("person", "anna", {"name": "Anna", "age": 29}, now, now)
+    assert porto[1:] == ("place", "porto", {"name": "Porto"}, now, now)
+    assert edge[1:] == ("person", "anna", "lives_in", "place", "porto", {"since": 2019}, now, now)
+    assert len({anna[0], porto[0], edge[0]}) == 3
+
+
+@pytest.mark.seed("4.5", "the graph is walked by SQL over these tables, without Apache AGE or Cypher")
+async def test_the_graph_is_walked_by_sql_alone(mind: NeuroMemory, user: str) -> None:
+    await link(mind, user, "ab", "bc", "cd")
+    with counted(mind) as sent:
+        assert await way(mind, user, "ad") == "abcd"
+    walks = [statement for statement, _ in sent.sent if "graph_edges" in statement]
+    assert len(walks) == 1, "one statement, however long the way"
+    assert "WITH RECURSIVE" in walks[0]
+    async with mind._db.read() as session:
+        extensions = set((await session.execute(text("SELECT extname FROM pg_extension"))).scalars())
+    assert "age" not in extensions
+    assert "cypher" not in walks[0].lower()
 
 
 async def test_a_node_from_create_to_delete(mind: NeuroMemory, clock: ManualClock, user: str) -> None:

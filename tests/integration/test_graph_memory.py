@@ -78,6 +78,7 @@ async def test_restating_changes_nothing_however_it_is_written(
     assert counts(await store(mind, user, OSLO, OSLO, KYOTO, KYOTO)) == (1, 1, 0, 0)
 
 
+@pytest.mark.seed("6", "GraphMemoryService detects contradictions")
 async def test_a_single_valued_relation_that_changes_ends_the_old_edge(
     mind: NeuroMemory, clock: ManualClock, user: str
 ) -> None:

@@ -137,6 +137,8 @@ async def test_arousal_is_read_with_distrust(ground: Ground, user: str) -> None:
     ]
 
 
+@pytest.mark.seed("6", "SearchService ranks both arms by RRF")
+@pytest.mark.seed("6.1", "memories are fused in SQL: RRF of both arms, recency, importance")
 async def test_the_seeds_score_is_rrf_times_recency_times_importance(ground: Ground, user: str) -> None:
     memories = {m.record_id: m for m in await add_many(ground, user)}
     profile = RankingProfile.seed()

@@ -15,6 +15,8 @@ def merged(result: RecallResult) -> dict[str, MergedHit]:
     return {hit.content: hit for hit in result.merged}
 
 
+@pytest.mark.seed("6.1", 'triples come into merged, source="graph"', 'turns come into merged, source="conversation"')
+@pytest.mark.seed("6.1", "merged is sorted by score", "recall answers merged", "recall answers graph_context")
 async def test_a_relation_answers_beside_memories_turns_and_the_profile(nm: NeuroMemory, user: str) -> None:
     said = await nm.ingest(user, "user", "Anna packed her things and left for the coast", speaker="Bob")
     home = Triple("Anna", "lives_in", "Porto", valid_from=MAY)
@@ -44,6 +46,8 @@ async def test_the_same_content_stands_once_with_all_its_sources(nm: NeuroMemory
     assert [set(hit.sources) for hit in hits] == [{"vector", "graph"}]
 
 
+@pytest.mark.seed("6.1", "a memory that holds both ends of a triple gets 0.5")
+@pytest.mark.seed("6.1", "a memory that holds one end of a triple gets 0.2")
 async def test_both_ends_of_a_relation_raise_a_memory_more_than_one(nm: NeuroMemory, user: str) -> None:
     """The seed's numbers: 1.5 for both ends, 1.2 for one, 2.0 at most, each multiplied in."""
     texts = ["Anna walks through Porto", "Anna walks through Lisbon", "planning a portorico tour", "new_york, Anna!"]
@@ -64,6 +68,7 @@ async def test_both_ends_of_a_relation_raise_a_memory_more_than_one(nm: NeuroMem
     assert relative == pytest.approx({text: factor / 1.7 for text, factor in literal.items()})
 
 
+@pytest.mark.seed("6.1", "what triples give is capped at 2.0")
 async def test_many_relations_raise_a_memory_to_twice_its_score_at_most(nm: NeuroMemory, user: str) -> None:
     await nm.add_memory(user, "Anna, always Anna")
     for number in range(9):

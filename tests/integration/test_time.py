@@ -192,6 +192,7 @@ async def test_a_day_belongs_to_the_place(open_mind: OpenMind, user: str, clock:
         ] * len(days)
 
 
+@pytest.mark.seed("6", "MemoryService: memories of a range of time", "TemporalService: filtering by ranges of time")
 async def test_memories_of_a_range(mind: NeuroMemory, user: str) -> None:
     await add(
         mind, user, c=at(2026, 6, 1), a=at(2026, 5, 1), b=at(2026, 5, 31, 23, 59), d=at(9999, 12, 31), e=at(1, 1, 1)
@@ -229,6 +230,7 @@ async def test_recent_memories(mind: NeuroMemory, user: str, clock: ManualClock)
     assert contents(await mind.as_of(NOW).get_recent_memories(user)) == ["trip now", "trip day", "trip week"]
 
 
+@pytest.mark.seed("6", "MemoryService: a timeline")
 async def test_a_timeline(mind: NeuroMemory, user: str) -> None:
     await add(mind, user, a=at(2025, 12, 29), b=at(2026, 1, 4, 23), c=at(2026, 1, 5), d=at(2026, 3, 1))
     await mind.add_memory(user, "likes tea", memory_type="fact", valid_from=at(2026, 1, 20))

@@ -224,6 +224,9 @@ def test_memory_types() -> None:
     assert inspect.signature(NeuroMemory.add_memory).parameters["memory_type"].default == "general"
 
 
+@pytest.mark.seed("5.1", "EmbeddingProvider.embed(text) is abstract and gives a list of floats")
+@pytest.mark.seed("5.1", "EmbeddingProvider.embed_batch(texts) need not be written")
+@pytest.mark.seed("5.1", "EmbeddingProvider.dims is an abstract property")
 def test_an_embedding_provider_needs_dims_and_embed() -> None:
     assert issubclass(EmbeddingProvider, ABC)
     assert EmbeddingProvider.__abstractmethods__ == {"dims", "embed"}
@@ -256,9 +259,12 @@ async def test_a_provider_of_one_s_own_as_the_seed_writes_it() -> None:
     NeuroMemory(database_url="postgresql://localhost/x", embedding=provider)
 
 
+@pytest.mark.seed("5.2", "LLMProvider.chat(messages, temperature=0.7, max_tokens=1024) is abstract and gives a text")
 def test_a_language_model_needs_chat() -> None:
     assert issubclass(LLMProvider, ABC)
     assert LLMProvider.__abstractmethods__ == {"chat"}
+    assert inspect.iscoroutinefunction(LLMProvider.chat)
+    assert positional(LLMProvider.chat) == ["messages", "temperature", "max_tokens"]
     chat = inspect.signature(LLMProvider.chat)
     assert (chat.parameters["temperature"].default, chat.parameters["max_tokens"].default) == (0.7, 1024)
     assert chat.return_annotation is str
@@ -266,12 +272,25 @@ def test_a_language_model_needs_chat() -> None:
     assert isinstance(OpenAILLM(api_key="k", base_url="https://api.deepseek.com", model="deepseek-chat"), LLMProvider)
 
 
+@pytest.mark.seed("5.3", "ObjectStorage.init()", "ObjectStorage.delete(object_key)")
+@pytest.mark.seed("5.3", "ObjectStorage.upload(prefix, filename, data, content_type) gives a key")
+@pytest.mark.seed("5.3", "ObjectStorage.download(object_key) gives bytes")
+@pytest.mark.seed("5.3", "ObjectStorage.get_presigned_url(object_key, expires_in=3600) gives an address")
 def test_an_object_storage_has_the_seed_s_calls() -> None:
     assert issubclass(ObjectStorage, ABC)
     assert {"init", "upload", "download", "delete", "get_presigned_url"} == ObjectStorage.__abstractmethods__
+    taken = {name: positional(getattr(ObjectStorage, name)) for name in ObjectStorage.__abstractmethods__}
+    assert taken == {
+        "init": [],
+        "upload": ["prefix", "filename", "data", "content_type"],
+        "download": ["object_key"],
+        "delete": ["object_key"],
+        "get_presigned_url": ["object_key", "expires_in"],
+    }
     assert inspect.signature(ObjectStorage.get_presigned_url).parameters["expires_in"].default == 3600
-    assert inspect.signature(ObjectStorage.upload).return_annotation is str
-    assert inspect.signature(ObjectStorage.download).return_annotation is bytes
+    answers = {name: inspect.signature(getattr(ObjectStorage, name)).return_annotation for name in taken}
+    assert answers == {"init": None, "upload": str, "download": bytes, "delete": None, "get_presigned_url": str}
+    assert all(inspect.iscoroutinefunction(getattr(ObjectStorage, name)) for name in taken)
 
 
 async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
@@ -283,6 +302,11 @@ async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
     assert await MyLLM().chat_json([{"role": "user", "content": "x"}], schema={}) == "{}"
 
 
+@pytest.mark.seed("4.5", "graph_nodes: id and user_id", "graph_edges: id and user_id")
+@pytest.mark.seed("4.5", "graph_nodes: node_type and node_id", "graph_edges: source_type and source_id")
+@pytest.mark.seed("4.5", "graph_edges: edge_type", "graph_edges: target_type and target_id")
+@pytest.mark.seed("4.5", "graph_nodes: properties", "graph_edges: properties")
+@pytest.mark.seed("4.5", "graph_nodes: created_at and updated_at", "graph_edges: created_at and updated_at")
 @pytest.mark.parametrize("name", TABLES)
 def test_tables_have_the_seed_s_columns(name: str) -> None:
     table = METADATA.tables[f"neuromem.{name}"]

@@ -76,6 +76,25 @@ async def test_unicode_arrives_as_it_was(server, provider):
     assert server.calls[0].body["input"] == [text]
 
 
+@pytest.mark.seed(
+    "5.1", "SiliconFlowEmbedding: BAAI/bge-m3, 1024 numbers", "SiliconFlowEmbedding takes Chinese and English"
+)
+@pytest.mark.seed("5.1", "OpenAIEmbedding: text-embedding-3-small, 1536 numbers")
+@pytest.mark.parametrize(
+    ("kind", "model", "dims"),
+    [(SiliconFlowEmbedding, "BAAI/bge-m3", 1024), (OpenAIEmbedding, "text-embedding-3-small", 1536)],
+)
+async def test_of_itself_each_asks_its_own_model(server, monkeypatch, kind, model, dims):
+    monkeypatch.setattr(server, "dims", dims)
+    provider = kind(server.key, base_url=server.base_url)
+    assert (provider.model_id, provider.dims) == (model, dims)
+    texts = ["I live in Porto", "我住在波尔图"]
+    assert await provider.embed_batch(texts) == [vector_of(text, dims) for text in texts]
+    assert len(await provider.embed(texts[1])) == dims
+    assert [(call.body["model"], call.body["input"]) for call in server.calls] == [(model, texts), (model, texts[1:])]
+    await provider.close()
+
+
 async def test_batches_split_at_the_number_of_texts(server):
     provider = OpenAIEmbedding(server.key, base_url=server.base_url, model="m", dims=8, batch_size=4)
     texts = [str(number) for number in range(10)]

@@ -50,6 +50,7 @@ async def llm(server):
     await llm.close()
 
 
+@pytest.mark.seed("5.2", "OpenAILLM speaks OpenAI's protocol")
 async def test_an_answer_is_one_call(server, llm):
     assert await llm.chat(ASK) == "said: 北京 🧠"
     assert await llm.chat(ASK, 0.1, 99) == "said: 北京 🧠"
@@ -76,6 +77,19 @@ async def test_a_server_without_schemas_is_asked_less_and_less_and_remembered(se
     await llm.chat_json(ASK, schema=SCHEMA)
     assert server.count(CHAT) == 4, "what the server refuses is not tried again"
     assert "response_format" not in server.calls[-1].body
+
+
+@pytest.mark.seed("5.2", "OpenAILLM speaks to DeepSeek")
+async def test_deepseek_is_such_a_server(server, monkeypatch):
+    """Its address ends without /v1, and it takes no JSON Schema."""
+    monkeypatch.setitem(server.endpoints, "/chat/completions", server.endpoints[CHAT])
+    server.refuses = frozenset({"json_schema"})
+    llm = OpenAILLM(server.key, base_url=server.base_url.removesuffix("/v1"), model="deepseek-chat", max_retries=0)
+    assert await llm.chat(ASK) == "said: 北京 🧠"
+    assert await llm.chat_json(ASK, schema=SCHEMA) == "said: 北京 🧠"
+    assert {(call.path, call.body["model"]) for call in server.calls} == {("/chat/completions", "deepseek-chat")}
+    assert server.calls[-1].body["response_format"] == {"type": "json_object"}
+    await llm.close()
 
 
 async def test_models_that_want_other_parameters_get_them(server, llm):

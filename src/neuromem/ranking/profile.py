@@ -49,7 +49,7 @@ class TurnWeights:
 class GraphWeights:
     """What relations between what a question names do to the ranking.
 
-    A memory's score is multiplied by min(most, 1 + Σ over the relations): `both` where its text holds both ends, `one`
+    A memory's score is multiplied by min(most, 1 + Σ over the triples): `both` where its text holds both ends, `one`
     where it holds one. With `relative` the factors are divided by the largest of them, so that relations order memories
     and do not lift all of them above what was said. A relation's own score is `fact` · (half the share of the
     question's words it holds, half the share of its ends the question names) · confidence · recency · importance of 5 ·

@@ -65,7 +65,9 @@ def profile_text(key: str, value: Any) -> str:
 
 def boosted(hits: Sequence[Hit], facts: Sequence[GraphFact], weights: GraphWeights) -> list[Hit]:
     """The hits with what the relations add to each, best first; see `GraphWeights`."""
-    ends = [(fact.subject_id, fact.object_id) for fact in facts]
+    # A triple that held before and holds again is one.
+    triples = dict.fromkeys((fact.subject_id, fact.relation, fact.object_id) for fact in facts)
+    ends = [(subject_id, object_id) for subject_id, _, object_id in triples]
     names = {name for pair in ends for name in pair}
     factors: list[float] = []
     for hit in hits:

@@ -1,0 +1,191 @@
+"""Every row of the architecture document's checklists has a test that names it.
+
+A test carries `@pytest.mark.seed("6.1", "merged is sorted by score")` when it shows that row. A row is a line of a
+table, of a class or of a call tree of the document, in our own words. Where the design departs from the document, the
+comment says how. The tests are read, not imported.
+"""
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+TESTS = Path(__file__).parents[1]
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "4.5": (
+        "graph_nodes: id and user_id",
+        "graph_nodes: node_type and node_id",
+        "graph_nodes: properties",
+        "graph_nodes: created_at and updated_at",
+        "graph_edges: id and user_id",
+        "graph_edges: source_type and source_id",
+        "graph_edges: edge_type",
+        "graph_edges: target_type and target_id",
+        "graph_edges: properties",
+        "graph_edges: created_at and updated_at",
+        "the graph is walked by SQL over these tables, without Apache AGE or Cypher",
+    ),
+    "5.1": (
+        "EmbeddingProvider.embed(text) is abstract and gives a list of floats",
+        "EmbeddingProvider.embed_batch(texts) need not be written",
+        "EmbeddingProvider.dims is an abstract property",
+        "SiliconFlowEmbedding: BAAI/bge-m3, 1024 numbers",
+        "SiliconFlowEmbedding takes Chinese and English",
+        "OpenAIEmbedding: text-embedding-3-small, 1536 numbers",
+    ),
+    "5.2": (
+        "LLMProvider.chat(messages, temperature=0.7, max_tokens=1024) is abstract and gives a text",
+        "OpenAILLM speaks OpenAI's protocol",
+        "OpenAILLM speaks to DeepSeek",
+        "MemoryExtractionService classifies conversations by it",
+    ),
+    "5.3": (
+        "ObjectStorage.init()",
+        "ObjectStorage.upload(prefix, filename, data, content_type) gives a key",
+        "ObjectStorage.download(object_key) gives bytes",
+        "ObjectStorage.delete(object_key)",
+        "ObjectStorage.get_presigned_url(object_key, expires_in=3600) gives an address",
+    ),
+    "5.4": (
+        "an embedding of one's own: a subclass with dims and embed",
+        "a language model of one's own: a subclass with chat",
+        "a storage of one's own: a subclass of ObjectStorage",
+    ),
+    "6": (
+        "SearchService takes a session and an embedding",
+        "SearchService searches by vector",
+        "SearchService adds memories",
+        "SearchService ranks both arms by RRF",
+        "KVService takes a session",
+        "KVService creates, reads, updates and deletes",
+        "KVService sets several at once",
+        "ConversationService takes a session",
+        "ConversationService keeps the messages of sessions",
+        "MemoryService takes a session",
+        # Both stand in TemporalService, beside what else is asked along time; MemoryService reads and versions.
+        "MemoryService: memories of a range of time",
+        "MemoryService: a timeline",
+        "GraphService takes a session",
+        "GraphService creates, reads, updates and deletes nodes",
+        "GraphService creates, reads and deletes edges",
+        "GraphMemoryService takes a session",
+        "GraphMemoryService stores triples",
+        "GraphMemoryService detects contradictions",
+        "GraphMemoryService finds facts of entities",
+        "MemoryExtractionService takes a session, an embedding and a language model",
+        "MemoryExtractionService extracts memories with the language model",
+        "TemporalService takes a session",
+        "TemporalService: memories along time",
+        "TemporalService: filtering by ranges of time",
+    ),
+    "6.1": (
+        # The design reads on one connection and one snapshot; parallel is the model's call, which takes longest.
+        "what needs no vector is read while the query is embedded",
+        "_fetch_vector_memories asks SearchService.scored_search",
+        "memories are fused in SQL: RRF of both arms, recency, importance",
+        "_fetch_user_profile reads the profile's key-values",
+        "_search_conversations finds turns by vector",
+        "conversations are optional",
+        "_fetch_graph_memories asks GraphMemoryService.find_entity_facts",
+        "the triples form a set",
+        "a memory that holds both ends of a triple gets 0.5",
+        "a memory that holds one end of a triple gets 0.2",
+        "what triples give is capped at 2.0",
+        'triples come into merged, source="graph"',
+        'turns come into merged, source="conversation"',
+        "merged is sorted by score",
+        "recall answers vector_results",
+        "recall answers graph_results",
+        "recall answers graph_context",
+        "recall answers user_profile",
+        "recall answers merged",
+    ),
+    "7.2": (
+        "the message is stored in conversations",
+        "the message is embedded in the background",
+        "its vector is stored in conversation_embeddings",
+        "with auto_extract=True memories are extracted",
+        "_classify_messages gives the model instructions and the conversation",
+        "the model's answer is facts, episodes, triples and profile updates",
+        # The design embeds facts and episodes together: one batch.
+        "facts are embedded in a batch",
+        'facts are stored in embeddings, memory_type="fact"',
+        "episodes are embedded in a batch",
+        'episodes are stored in embeddings, memory_type="episodic"',
+        "triples are stored in graph_nodes and graph_edges",
+        "the profile is updated in key_values",
+        # 1 + N texts; in calls: the message, and the batch of the rest.
+        "one message costs one call of the language model and embeds 1 + N texts",
+    ),
+    "7.3": (
+        "the query is embedded",
+        "memories are found by vector and by word: vector_results",
+        "the profile is read from key_values: user_profile",
+        "turns are found by vector: conversation_results",
+        "relations of entities are found: graph_results",
+        "all of these are read from the database, with no further call",
+        "merged is computed from what was read",
+        "recall costs one embedding and no call of the language model",
+    ),
+}
+
+# What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.
+NEXT: dict[str, tuple[str, ...]] = {
+    "5.3": ("S3Storage by boto3: MinIO, AWS S3, Huawei OBS",),
+    "6": (
+        "FileService takes a session, an embedding and a storage",
+        "FileService uploads files",
+        "FileService extracts their text",
+        "ReflectionService takes a session, an embedding and a language model",
+        "ReflectionService generates insights",
+        "ReflectionService updates the emotion profile",
+    ),
+}
+
+type Row = tuple[str, str]
+
+
+def rows(listed: dict[str, tuple[str, ...]]) -> set[Row]:
+    return {(section, row) for section, named in listed.items() for row in named}
+
+
+@cache
+def claims() -> dict[Row, list[str]]:
+    """The tests that name each row."""
+    found: dict[Row, list[str]] = {}
+    for file in sorted(TESTS.rglob("test_*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                for row in named_by(node):
+                    found.setdefault(row, []).append(f"{file.relative_to(TESTS)}::{node.name}")
+    return found
+
+
+def named_by(node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> Iterator[Row]:
+    for decorator in node.decorator_list:
+        match decorator:
+            case ast.Call(func=ast.Attribute(attr="seed"), args=[section, *named], keywords=[]):
+                assert named, f"{node.name} names no row"
+                for row in named:
+                    yield ast.literal_eval(section), ast.literal_eval(row)
+            case _:
+                pass
+
+
+def test_every_row_is_named_by_a_test() -> None:
+    assert rows(ROWS) - claims().keys() == set()
+
+
+def test_no_test_names_a_row_there_is_not() -> None:
+    assert {row: tests for row, tests in claims().items() if row not in rows(ROWS)} == {}
+
+
+def test_what_comes_next_is_not_claimed() -> None:
+    assert rows(NEXT) & rows(ROWS) == set()
+    assert rows(NEXT) & claims().keys() == set()
+
+
+def test_who_names_a_row_is_a_test() -> None:
+    named = [test for tests in claims().values() for test in tests]
+    assert [test for test in named if not test.partition("::")[2].startswith("test_")] == []
