@@ -50,8 +50,9 @@ class GraphWeights:
     """What relations between what a question names do to the ranking.
 
     A memory's score is multiplied by min(most, 1 + Σ over the triples): `both` where its text holds both ends, `one`
-    where it holds one. With `relative` the factors are divided by the largest of them, so that relations order memories
-    and do not lift all of them above what was said. A relation's own score is `fact` · (half the share of the
+    where it holds one. With `relative` an end counts by the share of the memories found that do not hold it, since what
+    most of them name tells them not apart; and the factors are divided by the largest of them, so that relations order
+    memories and do not lift all of them above what was said. A relation's own score is `fact` · (half the share of the
     question's words it holds, half the share of its ends the question names) · confidence · recency · importance of 5 ·
     ended; that of an entry of the profile `profile` · the share of the question's words it holds · importance of 5.
     """
@@ -87,11 +88,11 @@ class RankingProfile:
       三年前; of several the nearest counts), else 1. A memory's time goes from its `event_at` to the end of its
       validity; one that began and has no end goes on, but an episode is over when it has happened.
 
-    A memory that was learned from messages keeps max(learned, s⁴) of its own score, where s is the share of the
+    A memory that was learned from messages keeps max(learned, s⁸) of its own score, where s is the share of the
     question's words it holds, 1 from nine tenths on; the rest is the best score of these messages, which are ranked by
-    all that stands around them. In `merged` a memory and a message of which one was learned from the other (or two
-    memories learned from the same messages) say the same: the better stands in its place, the other keeps `repeated` of
-    its score.
+    all that stands around them, times `ended`. The best memory of an arm scores no less than that. In `merged` a memory
+    and a message of which one was learned from the other (or two memories learned from the same messages) say the same:
+    the better stands in its place, the other keeps `repeated` of its score.
 
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.
@@ -108,7 +109,7 @@ class RankingProfile:
     ended: float = 0.5
     other_time: float = 0.4
     time_days: float = 10.0
-    learned: float = 0.15
+    learned: float = 0.2
     repeated: float = 0.2
     turns: TurnWeights = field(default_factory=TurnWeights)
     graph: GraphWeights = field(default_factory=GraphWeights)

@@ -13,7 +13,7 @@ from neuromem.ranking.profile import GraphWeights, RankingProfile
 from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit, Memory
 
 _SECONDS_A_DAY = 86_400.0
-_NEARLY, _COMPLETE = 0.9, 4
+_NEARLY, _COMPLETE = 0.9, 8
 """A memory that holds nearly all words of the question is ranked by itself; with fewer, quickly less so."""
 _READ = 1_000
 """Characters of an entry of the profile that are compared with a question."""
@@ -65,38 +65,48 @@ def profile_text(key: str, value: Any) -> str:
 
 def boosted(hits: Sequence[Hit], facts: Sequence[GraphFact], weights: GraphWeights) -> list[Hit]:
     """The hits with what the relations add to each, best first; see `GraphWeights`."""
+    if not facts:
+        return list(hits)
     # A triple that held before and holds again is one.
     triples = dict.fromkeys((fact.subject_id, fact.relation, fact.object_id) for fact in facts)
     ends = [(subject_id, object_id) for subject_id, _, object_id in triples]
     names = {name for pair in ends for name in pair}
-    factors: list[float] = []
-    for hit in hits:
-        held = names_in(hit.memory.content, names)
-        gains = (_gain(len(held.intersection(pair)), len(set(pair)), weights) for pair in ends)
-        factors.append(min(weights.most, 1.0 + sum(gains)) if held else 1.0)
+    held = [names_in(hit.memory.content, names) for hit in hits]
+    worth = dict.fromkeys(names, 1.0)
+    if weights.relative:
+        worth = {name: 1.0 - sum(name in there for there in held) / len(held) for name in names} if held else {}
+    factors = [min(weights.most, 1.0 + sum(_gain(pair, there, worth, weights) for pair in ends)) for there in held]
     largest = max(factors, default=1.0) if weights.relative else 1.0
-    if not facts:
-        return list(hits)
     return _resorted(
         _scored_anew(hit, hit.score * factor / largest, "graph", factor / largest)
         for hit, factor in zip(hits, factors, strict=True)
     )
 
 
-def with_turns(hits: Sequence[Hit], turns: Mapping[str, float], asked: Collection[str], learned: float) -> list[Hit]:
+def with_turns(
+    hits: Sequence[Hit],
+    turns: Mapping[str, float],
+    best: Collection[str],
+    asked: Collection[str],
+    learned: float,
+) -> list[Hit]:
     """The hits, each with the score of the turns it was learned from (by message id), best first.
 
-    See `RankingProfile.learned`.
+    `best`: the memories that are the best of an arm. See `RankingProfile.learned`.
     """
-    return _resorted(_with_turns(hit, turns, asked, learned) for hit in hits)
-
-
-def _with_turns(hit: Hit, turns: Mapping[str, float], asked: Collection[str], learned: float) -> Hit:
-    own = own_share(hit.memory, asked, learned)
-    if own == 1.0:
-        return hit
-    said = max(turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message")
-    return _scored_anew(hit, own * hit.score + (1.0 - own) * said, "turns", said)
+    scored: list[Hit] = []
+    for hit in hits:
+        own = own_share(hit.memory, asked, learned)
+        said = max(
+            (turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message"), default=0.0
+        )
+        if hit.explanation is not None:
+            said *= hit.explanation.parts.get("ended", 1.0)  # the turn told what is no longer true
+        score = own * hit.score + (1.0 - own) * said
+        if hit.memory.memory_id in best:
+            score = max(score, said)
+        scored.append(hit if score == hit.score else _scored_anew(hit, score, "turns", said))
+    return _resorted(scored)
 
 
 def own_share(memory: Memory, asked: Collection[str], learned: float) -> float:
@@ -116,10 +126,12 @@ def _resorted(hits: Iterable[Hit]) -> list[Hit]:
     return sorted(hits, key=lambda hit: -hit.score)
 
 
-def _gain(held: int, ends: int, weights: GraphWeights) -> float:
-    if not held:
+def _gain(ends: tuple[str, str], held: Collection[str], worth: Mapping[str, float], weights: GraphWeights) -> float:
+    """What a relation adds to a memory that holds some names; `worth`: how much each of them says."""
+    found = [worth[name] for name in set(ends) if name in held]
+    if not found:
         return 0.0
-    return weights.both if held == ends else weights.one
+    return (weights.both if len(found) == len(set(ends)) else weights.one) * sum(found) / len(found)
 
 
 def graph_context(facts: Sequence[GraphFact]) -> str:

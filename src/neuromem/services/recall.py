@@ -126,7 +126,7 @@ class RecallService:
         said = await self._search_conversations(question, pool, remembered, explain=explain)
         memories = boosted(remembered.hits, related, self._ranking.graph)
         if question.include_conversations:
-            memories = with_turns(memories, said.scores, question.words, self._ranking.learned)
+            memories = with_turns(memories, said.scores, remembered.best, question.words, self._ranking.learned)
         told = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
         merged = _merge([*map(_from_memory, memories), *map(_from_message, said.hits), *told], self._ranking.repeated)
         best_told = [max(group, key=lambda hit: hit.score).id for group in _by_source(told)]
@@ -370,8 +370,9 @@ def _merge(entries: Sequence[MergedHit], repeated: float) -> list[MergedHit]:
     return sorted(seen.values(), key=_first)
 
 
-def _first(entry: MergedHit) -> tuple[float, str]:
-    return -entry.score, entry.id
+def _first(entry: MergedHit) -> tuple[float, bool, str]:
+    """The order of the ranking: of equals, what was learned stands before what it was learned from."""
+    return -entry.score, entry.source != "vector", entry.id
 
 
 def _joined(entry: MergedHit, other: MergedHit) -> MergedHit:
