@@ -64,7 +64,7 @@ async def test_who_has_many_rows_gets_an_index_and_is_asked_through_it(engine: A
     assert await arm.own_indexes.tend(engine) == []
     async with engine.begin() as connection:
         assert await scans(connection) == ["own", "own", "exact"]
-        await connection.execute(approximate_settings(10))
+        await connection.execute(approximate_settings(10, Scan.OWN))
         for owner in (ODD, "large"):
             among = np.array([n for n, name in enumerate(names) if name == owner and n % 20])
             where = [things.c.user_id == owner, things.c.known_to.is_(None)]

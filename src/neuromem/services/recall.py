@@ -189,10 +189,12 @@ class RecallService:
             best = Scan(row["memories"]), Scan(row["turns"])
             self._session.hints.note(hint, best)
         narrowed = self._search.narrowed_scan
-        return (
+        found = (
             await narrowed(scope, best[0], memories.is_few),
             await narrowed(question.conversations(), best[1], queries.is_few),
         )
+        await self._search.widen(*found)
+        return found
 
     async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
         """What shares a word with the query, best first."""

@@ -186,22 +186,25 @@ class SearchService:
     async def scan(self, scope: Scope) -> Scan:
         """How the nearest of the memories in the scope are found."""
         statement = queries.best_scan(self._tables, Shape(), self._ranking.candidates)
-        best = (await self._session.fetch(statement, scope.values()))[0]["scan"]
-        return await self.narrowed_scan(scope, Scan(best), queries.is_few)
+        best = Scan((await self._session.fetch(statement, scope.values()))[0]["scan"])
+        found = await self.narrowed_scan(scope, best, queries.is_few)
+        await self.widen(found)
+        return found
 
     async def narrowed_scan(self, scope: Scope, best: Scan, is_few: Callable[[Tables, Shape], Query]) -> Scan:
-        """The scan for what passes the scope's filter: where so little does that all of it is compared, an exact one.
-
-        An index is told to look further than it would.
-        """
+        """The scan for what passes the scope's filter: an exact one where so little does that all of it is compared."""
         if best is Scan.EXACT:
             return best
         shape = scope.shape
         filtered = shape.typed or shape.valid or shape.where is not None
         if filtered and await self._session.scalar(is_few(self._tables, shape), scope.values()):
             return Scan.EXACT
-        await self._session.execute(approximate_settings(self._ranking.candidates))
         return best
+
+    async def widen(self, *scans: Scan) -> None:
+        """Tells the indexes to look as far as the widest of these scans must."""
+        if widest := next((scan for scan in (Scan.SHARED, Scan.OWN) if scan in scans), None):
+            await self._session.fetch(approximate_settings(self._ranking.candidates, widest), {})
 
     async def scored_search(
         self,
