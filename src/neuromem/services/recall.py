@@ -111,6 +111,8 @@ class RecallService:
             profile = await self._fetch_user_profile(question)
             facts = await self._fetch_graph_memories(question)
             words = await self._search_words(question, scope)
+            # Not before: what follows is planned anew each time.
+            await self._search.widen(scan_memories, scan_turns)
             vector = await embedding
         pool = await self._pool(question, vector, words.turns, scan=scan_turns)
         related = [fact for fact, _, _ in facts]
@@ -189,12 +191,10 @@ class RecallService:
             best = Scan(row["memories"]), Scan(row["turns"])
             self._session.hints.note(hint, best)
         narrowed = self._search.narrowed_scan
-        found = (
+        return (
             await narrowed(scope, best[0], memories.is_few),
             await narrowed(question.conversations(), best[1], queries.is_few),
         )
-        await self._search.widen(*found)
-        return found
 
     async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
         """What shares a word with the query, best first."""
