@@ -11,6 +11,7 @@ from memground.clock import Clock, SystemClock, as_utc
 from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.errors import InvalidInputError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue
+from memground.postgres.statistics import freshen
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
@@ -215,6 +216,7 @@ class NeuroMemory(Writer):
                 raise UnavailableError(f"{waiting} background jobs are still waiting after {timeout} s")
             self._announce()
             await asyncio.sleep(0.02)
+        await freshen(self._db.engine, self._db.schema)  # so that it is quick, too, after an import
 
     async def _left_to_do(self) -> int:
         """How many jobs wait that this program can do, those that wait for their time made due."""

@@ -17,13 +17,19 @@ from sqlalchemy import (
     text,
     true,
 )
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+_CHANGED = text(
+    "SELECT format('%I.%I', s.schemaname, s.relname) FROM pg_catalog.pg_stat_user_tables s "
+    "JOIN pg_catalog.pg_class c ON c.oid = s.relid "
+    "WHERE s.schemaname = :schema AND s.n_mod_since_analyze > 200 + greatest(c.reltuples, 0) / 2 ORDER BY 1"
+)
 
 
 def table_rows(table: Table) -> ColumnElement[float]:
     """How many rows the table had when it was last analyzed; 0 before."""
-    name = postgresql.dialect().identifier_preparer.format_table(table)
+    name = asyncpg.dialect().identifier_preparer.format_table(table)  # another driver's would double the percent signs
     size = select(func.greatest(literal_column("reltuples", Float), 0.0)).select_from(text("pg_catalog.pg_class"))
     return size.where(literal_column("oid", Integer) == func.to_regclass(literal(name, String))).scalar_subquery()
 
@@ -46,3 +52,16 @@ def common_values(column: Column[Any]) -> Subquery:
         )
         .subquery("common_values")
     )
+
+
+async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
+    """Has the server count anew in those tables of a schema of which much changed since it did; returns their names.
+
+    It does so by itself, but up to a minute later. Until then it plans for tables that are as good as empty: recall
+    took 33 ms instead of 8 after an import of 800 turns.
+    """
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        changed = list(await connection.scalars(_CHANGED, {"schema": schema}))
+        for table in changed:
+            await connection.exec_driver_sql(f"ANALYZE {table}")  # as the server quoted it
+    return changed

@@ -1,9 +1,10 @@
-"""Gives users with many memories or turns an index of their own, while the program runs."""
+"""Keeps questions quick while much is written: fresh statistics, and an index of their own for users with many rows."""
 
 import asyncio
 import contextlib
 import logging
 
+from memground.postgres.statistics import freshen
 from neuromem.db import Database
 
 _log = logging.getLogger("neuromem.indexing")
@@ -42,6 +43,7 @@ class IndexKeeper:
     async def tend(self) -> list[str]:
         """Makes what is missing and drops what is not needed; returns the users who got an index."""
         tables, engine = self._database.tables, self._database.engine
+        await freshen(engine, tables.schema)
         made: list[str] = []
         for arm in (tables.memory_vectors, tables.message_vectors):
             made += await arm.own_indexes.tend(engine)
