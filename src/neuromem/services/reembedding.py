@@ -16,7 +16,7 @@ from itertools import count
 from typing import Any
 
 from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, or_, select, text, tuple_, update
-from sqlalchemy.dialects import postgresql
+from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -43,7 +43,7 @@ _LOCK_TRIES = 60
 _PATIENT_ATTEMPTS = 3
 _LOCK_NOT_AVAILABLE = "55P03"
 _PLAN = "reembedding"
-_quote = postgresql.dialect().identifier_preparer.quote
+_quote = asyncpg.dialect().identifier_preparer.quote
 
 
 class Reembedding:
@@ -254,7 +254,7 @@ class Reembedding:
         for table in _vector_tables(self._new):
             for index in table.indexes:
                 if _is_hnsw(index):
-                    create = str(CreateIndex(index).compile(dialect=postgresql.dialect()))
+                    create = str(CreateIndex(index).compile(dialect=asyncpg.dialect()))
                     name = f"{_quote(self._old.schema)}.{_quote(str(index.name))}"
                     await build_index(self._database.engine, create, name)
 
@@ -358,4 +358,4 @@ def _is_hnsw(index: Any) -> bool:
 
 
 def _name(table: Table) -> str:
-    return postgresql.dialect().identifier_preparer.format_table(table)
+    return asyncpg.dialect().identifier_preparer.format_table(table)
