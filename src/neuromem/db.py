@@ -147,8 +147,8 @@ class Session:
         if not self._open:
             # By hand, on a connection that SQLAlchemy leaves to itself, so that both ways of running statements are in
             # the one transaction.
+            self._open = True  # first: who is cancelled while it begins must not leave it to the next one
             await self._driver.execute(f"{self._begin}; {first}" if first else self._begin)
-            self._open = True
         return self._connection
 
     @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 
 import asyncpg
 import pytest
@@ -129,6 +130,29 @@ async def test_a_server_that_dies_in_the_middle_of_a_call(own_server: EmbeddedPo
             assert (await mind.background_status()).failed == 0
         finally:
             await again.close()
+
+
+async def test_a_transaction_cancelled_at_any_moment_leaves_nothing_behind(database_url: str, schema: str) -> None:
+    async def write(database: Database) -> None:
+        async with database.session() as session:
+            await session.hold("anna")
+            await session.execute(text("SELECT 1"))
+
+    async with Database(database_url, dims=8, model_id="toy", schema=schema, pool_size=1) as database:
+        for steps in range(60):
+            task = asyncio.create_task(write(database))
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            async with database.engine.begin() as connection:  # of the same pool
+                assert (
+                    await connection.scalar(
+                        text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()")
+                    )
+                    == 0
+                )
 
 
 async def interrupted(database: Database, killer: "asyncpg.Connection[asyncpg.Record]", steps: int) -> None:

@@ -268,10 +268,14 @@ def _entities(tables: Tables, shape: Shape) -> CTE:
     known = Shape(past=shape.past)
     aliased = select(node.c.node_id).where(known.known(node), node.c.alias_keys.overlap(bindparam("keys", type_=_KEYS)))
     asked = union(select(listed.c.name), aliased).subquery("asked")
-    has_edge = or_(
-        *(exists().where(known.known(edge), edge.c[f"{end}_id"] == asked.c.name) for end in ("source", "target"))
+    # One probe of an index for each name. As a condition it would be planned as a list of all names that have an edge.
+    edges = (
+        select(literal(1)).where(known.known(edge), edge.c[f"{end}_id"] == asked.c.name).limit(1).correlate(asked)
+        for end in ("source", "target")
     )
-    longest = select(asked.c.name).where(has_edge)
+    has_edge = union_all(*(one.subquery().select() for one in edges)).subquery()
+    has_edge = select(literal(1)).select_from(has_edge).limit(1).lateral("has_edge")
+    longest = select(asked.c.name).select_from(asked.join(has_edge, true()))
     longest = longest.order_by(func.char_length(asked.c.name).desc(), asked.c.name.collate("C")).limit(MOST_ENTITIES)
     return longest.cte("entities").prefix_with("MATERIALIZED")
 
