@@ -201,13 +201,10 @@ def graph_rows(
     tables: Tables, user: str, triples: Sequence[tuple[str, str, str]], known: Sequence[datetime], stamp: Stamp
 ) -> Rows:
     """Relations between things, (source, relation, target), as `create_edge` writes them, and when each was known."""
-    names = sorted({name for source, _, target in triples for name in (source, target)})
-    nodes = [
-        new_row(
-            stamp, {"node_key": uuid.uuid4(), **node_values(user, THING, name, {"name": name})}, known_from=known[0]
-        )
-        for name in names
-    ]
+    nodes: list[Row] = []
+    for name in sorted({name for source, _, target in triples for name in (source, target)}):
+        values = {"node_key": uuid.uuid4(), **node_values(user, THING, name, {"name": name})}
+        nodes.append(new_row(stamp, values, known_from=min(known)))
     edges: list[Row] = []
     for place, ((source, relation, target), since) in enumerate(zip(triples, known, strict=True)):
         values = {"edge_id": uuid.uuid4(), "user_id": user, "source_type": THING, "source_id": source}

@@ -125,19 +125,20 @@ class Session:
         connection, self._connection = self._connection, None
         if connection is None:
             return
+        usable = not self._open
         try:
-            usable = self._driver is not None
             if self._open:
-                try:
+                with suppress(OSError, *DRIVER_ERRORS):
                     await self._driver.execute("ROLLBACK")
-                except (OSError, *DRIVER_ERRORS):
-                    usable = False
-            if not connection.invalidated and (not usable or self._driver.is_closed()):
-                with suppress(SQLAlchemyError, OSError, *DRIVER_ERRORS):
-                    await connection.exec_driver_sql("SELECT 1")  # fails, so that the pool hears of it
-                await connection.invalidate()
-        finally:
-            await connection.close()
+                    usable = True
+        finally:  # also of who is cancelled while it rolls back
+            try:
+                if not connection.invalidated and (not usable or self._driver is None or self._driver.is_closed()):
+                    with suppress(SQLAlchemyError, OSError, *DRIVER_ERRORS):
+                        await connection.exec_driver_sql("SELECT 1")  # fails, so that the pool hears of it
+                    await connection.invalidate()
+            finally:
+                await connection.close()
 
     async def _connected(self, first: str = "") -> AsyncConnection:
         """The connection, with the transaction begun (and the statement `first` run, if it begins here)."""

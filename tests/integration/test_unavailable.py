@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
+from itertools import product
 
 import asyncpg
 import pytest
@@ -139,11 +140,15 @@ async def test_a_transaction_cancelled_at_any_moment_leaves_nothing_behind(datab
             await session.execute(text("SELECT 1"))
 
     async with Database(database_url, dims=8, model_id="toy", schema=schema, pool_size=1) as database:
-        for steps in range(60):
+        for steps, again in product(range(60), (None, 0, 2)):  # cancelled once, or once more while it rolls back
             task = asyncio.create_task(write(database))
             for _ in range(steps):
                 await asyncio.sleep(0)
             task.cancel()
+            if again is not None:
+                for _ in range(again):
+                    await asyncio.sleep(0)
+                task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
             async with database.engine.begin() as connection:  # of the same pool

@@ -63,5 +63,6 @@ async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
     async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
         changed = list(await connection.scalars(_CHANGED, {"schema": schema}))
         for table in changed:
-            await connection.exec_driver_sql(f"ANALYZE {table}")  # as the server quoted it
+            # As the server quoted it. It is not waited for: an index that is being made holds the table for minutes.
+            await connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table}")
     return changed

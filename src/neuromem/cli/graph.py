@@ -38,8 +38,8 @@ async def relate(
     said = Triple(subject, relation, object_, subject_type, object_type, valid_from=start, valid_to=end)
     async with asked.open() as nm:
         told = await nm.apply_extraction(asked.user, triples=[said], origin=origin)
-    for dropped in told.dropped:
-        raise InvalidInputError(f"not noted, because it tells of a person's {dropped.reason}")
+    if told.dropped:
+        raise InvalidInputError(f"not noted, because it tells of a person's {told.dropped[0].reason}")
     done = told.triples
     if asked.as_json:
         return asked.print_json(done.to_dict())
