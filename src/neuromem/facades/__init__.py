@@ -8,7 +8,8 @@ from neuromem.facades.context import Context, SessionSource, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
-from neuromem.facades.mind import AsOf, Reader, Transaction, Writer
+from neuromem.facades.reading import AsOf, Reader
+from neuromem.facades.writing import Transaction, Writer
 
 __all__ = [
     "AsOf",
