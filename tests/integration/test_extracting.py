@@ -125,6 +125,7 @@ async def test_without_the_graph_no_relation_is_stored(extracting: Extracting) -
     assert (known.graph_nodes, known.graph_edges) == (0, 0)
 
 
+@pytest.mark.seed("7.5", "auto_extract=False spares the call of the language model")
 @pytest.mark.seed("7.2", "with auto_extract=True memories are extracted")
 async def test_without_auto_extract_no_call_is_made(extracting: Extracting, models: OpenAIServer) -> None:
     mind = await extracting(auto_extract=False)

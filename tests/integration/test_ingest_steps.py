@@ -157,6 +157,7 @@ async def test_the_profile_is_updated(mind: NeuroMemory, said: Said) -> None:
     assert rows == [("profile", "city", "Porto")]
 
 
+@pytest.mark.seed("7.5", "ingest: 1 + N texts embedded, one call of the language model")
 @pytest.mark.seed("7.2", "one message costs one call of the language model and embeds 1 + N texts")
 async def test_one_message_costs_one_call_and_embeds_itself_and_what_was_found(said: Said) -> None:
     embedded = said.asked(EMBEDDINGS)

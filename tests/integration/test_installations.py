@@ -53,6 +53,8 @@ async def remembers(mind: NeuroMemory, user: str) -> None:
     assert turns[0].explanation.vector_rank == turns[0].explanation.keyword_rank == 1
 
 
+@pytest.mark.seed("3.2", "providers are given to the constructor, none is global", "llm and storage may be left out")
+@pytest.mark.seed("3.4", "the dimension of vectors is the provider's, known when the program runs")
 async def test_minds_of_different_dimensions_live_in_one_process(
     server: EmbeddedPostgres, schema: str, user: str, execute: Execute
 ) -> None:

@@ -61,6 +61,7 @@ async def asked(mind: NeuroMemory, models: OpenAIServer) -> Asked:
     return result, sent, [(call.path, call.body["input"]) for call in models.calls]
 
 
+@pytest.mark.seed("7.5", "recall: one embedding, no call of the language model")
 @pytest.mark.seed("7.3", "the query is embedded", "recall costs one embedding and no call of the language model")
 @pytest.mark.seed("7.3", "all of these are read from the database, with no further call")
 async def test_the_query_is_embedded_and_nothing_else_is_asked(asked: Asked, models: OpenAIServer) -> None:
@@ -70,6 +71,15 @@ async def test_the_query_is_embedded_and_nothing_else_is_asked(asked: Asked, mod
     said = " ".join(statement for statement, _ in sent.sent)
     for table in ("embeddings", "conversations", "conversation_embeddings", "key_values", "graph_edges"):
         assert f"recalled.{table}" in said
+
+
+@pytest.mark.seed("7.5", "query_embedding spares the embedding")
+async def test_a_vector_of_one_s_own_spares_the_call(mind: NeuroMemory, asked: Asked, models: OpenAIServer) -> None:
+    vector = await mind._embedding.embed_query(QUESTION)
+    models.reset()
+    again = await mind.recall("anna", QUESTION, query_embedding=vector)
+    assert models.calls == []
+    assert [hit.content for hit in again.merged] == [hit.content for hit in asked[0].merged]
 
 
 @pytest.mark.seed("7.3", "memories are found by vector and by word: vector_results")
@@ -119,6 +129,7 @@ async def test_relations_are_the_facts_of_the_entities_named(mind: NeuroMemory, 
         assert await GraphMemoryService(session).find_entity_facts(scope, QUESTION) == [*result.graph_results]
 
 
+@pytest.mark.seed("9.2", "recall ranks memories, turns and relations together")
 @pytest.mark.seed("7.3", "merged is computed from what was read")
 @pytest.mark.seed("6.1", "recall answers merged", "merged is sorted by score")
 @pytest.mark.seed("6.1", 'triples come into merged, source="graph"', 'turns come into merged, source="conversation"')

@@ -183,6 +183,7 @@ def test_the_class_goes_by_both_names() -> None:
     assert defaults["pool_size"].default == 10
 
 
+@pytest.mark.seed("3.1", "the class takes database_url, embedding, llm and storage")
 @pytest.mark.parametrize("function", TAKES, ids=lambda function: function.__qualname__)
 def test_parameters_come_in_the_seed_s_order(function: Callable[..., Any]) -> None:
     expected = TAKES[function].split()
@@ -195,6 +196,8 @@ def test_methods_have_the_seed_s_names(cls: type) -> None:
         assert callable(getattr(cls, name)), name
 
 
+@pytest.mark.seed("3.1", "kv, conversations and graph are facades")
+@pytest.mark.seed("3.3", "Database(url, pool_size=10)")
 def test_a_mind_has_the_seed_s_rooms() -> None:
     mind = NeuroMemory("postgresql://localhost/x", OpenAIEmbedding(api_key="k"))
     assert type(mind.kv) is KVFacade
@@ -219,6 +222,7 @@ def test_extraction_is_on_where_there_is_a_model() -> None:
     assert {"facts", "episodes", "triples", "profile_updates"} <= set(Extraction.__dataclass_fields__)
 
 
+@pytest.mark.seed("4.1", "embeddings: memory_type is general by default")
 def test_memory_types() -> None:
     assert {"general", "fact", "episodic", "insight"} <= set(MemoryType)
     assert inspect.signature(NeuroMemory.add_memory).parameters["memory_type"].default == "general"
@@ -235,6 +239,7 @@ def test_an_embedding_provider_needs_dims_and_embed() -> None:
     assert inspect.signature(EmbeddingProvider.embed_batch).return_annotation == list[list[float]]
 
 
+@pytest.mark.seed("2", "embeddings by SiliconFlow or OpenAI")
 def test_built_in_providers_and_their_models() -> None:
     assert issubclass(SentenceTransformerEmbedding, EmbeddingProvider)
     for cls, model, dims in (
@@ -259,6 +264,7 @@ async def test_a_provider_of_one_s_own_as_the_seed_writes_it() -> None:
     NeuroMemory(database_url="postgresql://localhost/x", embedding=provider)
 
 
+@pytest.mark.seed("2", "memories are extracted by OpenAI or DeepSeek")
 @pytest.mark.seed("5.2", "LLMProvider.chat(messages, temperature=0.7, max_tokens=1024) is abstract and gives a text")
 def test_a_language_model_needs_chat() -> None:
     assert issubclass(LLMProvider, ABC)
@@ -302,6 +308,13 @@ async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
     assert await MyLLM().chat_json([{"role": "user", "content": "x"}], schema={}) == "{}"
 
 
+@pytest.mark.seed("4.1", "embeddings: its columns and their types")
+@pytest.mark.seed("4.2", "key_values: its columns and their types")
+@pytest.mark.seed(
+    "4.3", "conversations: its columns and their types", "conversation_sessions: its columns and their types"
+)
+@pytest.mark.seed("4.4", "documents: its columns and their types")
+@pytest.mark.seed("2", "the graph is kept in tables")
 @pytest.mark.seed("4.5", "graph_nodes: id and user_id", "graph_edges: id and user_id")
 @pytest.mark.seed("4.5", "graph_nodes: node_type and node_id", "graph_edges: source_type and source_id")
 @pytest.mark.seed("4.5", "graph_edges: edge_type", "graph_edges: target_type and target_id")
@@ -317,6 +330,7 @@ def test_tables_have_the_seed_s_columns(name: str) -> None:
         assert (found.type.compile(postgresql.dialect()), not found.nullable, default) == expected, column
 
 
+@pytest.mark.seed("4.1", "idx_emb_vector: HNSW over cosine distance", "ix_emb_user")
 def test_indexes_have_the_seed_s_names() -> None:
     indexes = {index.name: index for index in METADATA.tables["neuromem.embeddings"].indexes}
     vector = indexes["idx_emb_vector"]
@@ -326,6 +340,8 @@ def test_indexes_have_the_seed_s_names() -> None:
     assert [column.name for column in indexes["ix_emb_user"].columns] == ["user_id"]
 
 
+@pytest.mark.seed("4.2", "namespace, scope_id and key are unique together")
+@pytest.mark.seed("4.3", "session_id is unique")
 def test_unique_names_are_unique_among_what_is_current() -> None:
     """The seed's UNIQUE (namespace, scope_id, key); a session's name is its user's own, not the whole database's."""
     for table, index, columns in (

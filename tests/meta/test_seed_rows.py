@@ -13,6 +13,49 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "2": (
+        # From 3.12 on: 3.10 is past its end, and the embedded server begins there.
+        "Python: async and await all the way",
+        "PostgreSQL 16 or newer is the one store",
+        "pgvector 0.7 or newer finds vectors",
+        "the graph is kept in tables",
+        "SQLAlchemy 2 over asyncpg",
+        "embeddings by SiliconFlow or OpenAI",
+        "memories are extracted by OpenAI or DeepSeek",
+    ),
+    "3.1": (
+        "the class takes database_url, embedding, llm and storage",
+        "kv, conversations and graph are facades",
+        "each call of a facade has a session of its own",
+    ),
+    "3.2": (
+        "providers are given to the constructor, none is global",
+        "llm and storage may be left out",
+    ),
+    "3.3": (
+        "Database(url, pool_size=10)",
+        "session() commits at the end of the block",
+        "session() rolls back on an error and raises it",
+        "init() creates the extension vector and all tables",
+        "close() gives the connections back",
+    ),
+    # The document keeps it in a module's variable: here it belongs to the opened database, so that several can be open.
+    "3.4": ("the dimension of vectors is the provider's, known when the program runs",),
+    "4": ("everything is kept apart by user_id, without tenants",),
+    "4.1": (
+        "embeddings: its columns and their types",
+        "embeddings: memory_type is general by default",
+        "idx_emb_vector: HNSW over cosine distance",
+        "ix_emb_user",
+    ),
+    "4.2": ("key_values: its columns and their types", "namespace, scope_id and key are unique together"),
+    "4.3": (
+        "conversations: its columns and their types",
+        "conversation_sessions: its columns and their types",
+        # Per user: two users may both have "s1".
+        "session_id is unique",
+    ),
+    "4.4": ("documents: its columns and their types",),
     "4.5": (
         "graph_nodes: id and user_id",
         "graph_nodes: node_type and node_id",
@@ -127,6 +170,18 @@ ROWS: dict[str, tuple[str, ...]] = {
         "all of these are read from the database, with no further call",
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
+    ),
+    "7.5": (
+        "ingest: 1 + N texts embedded, one call of the language model",
+        "recall: one embedding, no call of the language model",
+        "auto_extract=False spares the call of the language model",
+        "query_embedding spares the embedding",
+        # `SentenceTransformerEmbedding` is another; `LocalEmbedding` needs no PyTorch.
+        "a model on one's own machine costs no call",
+    ),
+    "9.2": (
+        "recall ranks memories, turns and relations together",
+        "one call makes all tables",
     ),
 }
 

@@ -27,6 +27,7 @@ async def model():
 
 @needs_model
 class TestModel:
+    @pytest.mark.seed("7.5", "a model on one's own machine costs no call")
     async def test_vectors_have_384_numbers_and_length_1(self, model):
         vector = await model.embed("Ada plays the cello.")
         assert (model.dims, len(vector), model.model_id) == (384, 384, "all-MiniLM-L6-v2")
