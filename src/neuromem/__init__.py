@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         UnavailableError,
         UnsupportedError,
     )
-    from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -29,7 +29,12 @@ if TYPE_CHECKING:
         BackgroundStatus,
         Change,
         Diff,
+        DigestResult,
+        DominantEmotion,
         Emotion,
+        EmotionPeriod,
+        EmotionProfile,
+        EmotionTrigger,
         Episode,
         Explanation,
         ExtractionFailure,
@@ -74,8 +79,14 @@ __all__ = [
     "ConfigurationError",
     "ConflictError",
     "Diff",
+    "DigestPolicy",
+    "DigestResult",
+    "DominantEmotion",
     "EmbeddingCall",
     "Emotion",
+    "EmotionPeriod",
+    "EmotionProfile",
+    "EmotionTrigger",
     "Episode",
     "Explanation",
     "ExtractionFailure",
@@ -150,7 +161,7 @@ _HOMES = {
         "UnavailableError",
         "UnsupportedError",
     ),
-    "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.extraction.policy": ("DigestPolicy", "ExtractionPolicy", "HygieneRules"),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),
@@ -158,7 +169,12 @@ _HOMES = {
         "BackgroundStatus",
         "Change",
         "Diff",
+        "DigestResult",
+        "DominantEmotion",
         "Emotion",
+        "EmotionPeriod",
+        "EmotionProfile",
+        "EmotionTrigger",
         "Episode",
         "Explanation",
         "ExtractionFailure",

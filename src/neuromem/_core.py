@@ -9,24 +9,26 @@ from typing import Self
 
 from memground.clock import Clock, SystemClock, as_utc
 from memground.embedding import EmbeddingProvider, LocalEmbedding
-from memground.errors import InvalidInputError, UnavailableError
+from memground.errors import ConfigurationError, InvalidInputError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue
 from memground.postgres.statistics import freshen
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
-from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
+from neuromem.queries.digest import DIGEST
 from neuromem.queries.extraction import EXTRACT
 from neuromem.ranking import RankingProfile
 from neuromem.services.background import BackgroundWorker
+from neuromem.services.digesting import Digester, DigestJobs
 from neuromem.services.extracting import MessageExtractor
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
-from neuromem.types import BackgroundStatus, ExtractionStatus, Reembedded
+from neuromem.types import BackgroundStatus, DigestResult, ExtractionStatus, Reembedded
 
 
 class NeuroMemory(Writer):
@@ -46,7 +48,8 @@ class NeuroMemory(Writer):
     are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
     call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `auto_extract`: whether what is ingested is extracted; `extraction`: when (given without `llm`, a program that has
-    one does it, such as `neuromem worker`); `hygiene`: how that is kept tidy.
+    one does it, such as `neuromem worker`); `hygiene`: how that is kept tidy. `digest`: when memories are reflected on
+    by themselves (None: only when `digest()` is called).
     `graph_enabled`: whether extraction stores relations and `recall` reads them (`nm.graph` works either way).
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
@@ -68,6 +71,7 @@ class NeuroMemory(Writer):
         ranking: RankingProfile | None = None,
         extraction: ExtractionPolicy | None = None,
         hygiene: HygieneRules | None = None,
+        digest: DigestPolicy | None = None,
         background: bool | JobPolicy = True,
         clock: Clock | None = None,
         pool_size: int = 10,
@@ -85,6 +89,7 @@ class NeuroMemory(Writer):
         checks.instance(graph_enabled, "graph_enabled", bool, "True or False")
         checks.instance(extraction, "extraction", ExtractionPolicy | None, "an ExtractionPolicy")
         checks.instance(hygiene, "hygiene", HygieneRules | None, "HygieneRules")
+        checks.instance(digest, "digest", DigestPolicy | None, "a DigestPolicy")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
         checks.instance(clock, "clock", Clock | None, "a Clock")
         self._model = LocalEmbedding() if embedding is None else embedding
@@ -114,6 +119,7 @@ class NeuroMemory(Writer):
                 storage=storage,
                 extraction=self._extraction if auto_extract and (llm or extraction) is not None else None,
                 hygiene=hygiene or HygieneRules(),
+                digest=digest,
                 graph_enabled=graph_enabled,
                 timezone=checks.timezone(timezone),
             )
@@ -129,7 +135,9 @@ class NeuroMemory(Writer):
             self._model.ensure_installed()
         await self._db.init()
         if self._works and self._worker is None:
-            self._worker = BackgroundWorker(self._db, self._embedding, self._policy, self._extractor())
+            self._worker = BackgroundWorker(
+                self._db, self._embedding, self._policy, self._extractor(), self._digester()
+            )
             self._worker.start()
             self._indexes = IndexKeeper(self._db)
             self._indexes.start()
@@ -199,13 +207,47 @@ class NeuroMemory(Writer):
             rules=context.hygiene,
             graph_enabled=context.graph_enabled,
             timezone=context.timezone,
+            digest=context.digest,
         )
+
+    def _digester(self) -> Digester | None:
+        context = self._context
+        if context.llm is None:
+            return None
+        return Digester(
+            self._db,
+            context.embedding,
+            context.llm,
+            jobs=self._policy,
+            policy=context.digest,
+            rules=context.hygiene,
+            timezone=context.timezone,
+        )
+
+    async def digest(self, user_id: str, *, limit: int = 50) -> DigestResult:
+        """Reflects on what is new: insights that several memories show together, and how the user feels.
+
+        The language model reads the latest `limit` (1 to 1,000) of the memories that are news since the last digest;
+        all news counts as read then. Insights are memories of type "insight", each with the memories it rests on as
+        `sources`; one that is found again gains sources. One call of the language model, a second where the news tells
+        of emotions, and one embedding batch; without news none, and nothing is written.
+
+        All of it is stored at once, or nothing. Raises ConfigurationError (no language model), ConflictError (the
+        memories change faster than they are read), ProviderError, UnavailableError.
+        """
+        checks.name(user_id, "user_id")
+        checks.limit(limit)
+        digester = self._digester()
+        if digester is None:
+            raise ConfigurationError("a digest needs a language model; pass llm= to NeuroMemory")
+        return await digester.digest(user_id, limit=limit)
 
     async def wait_idle(self, timeout: float | None = None) -> None:
         """Waits until no background work is left; failed work does not count.
 
-        Turns that wait to be extracted are not waited for but extracted now. Without a language model extraction is
-        left to programs that have one. Raises UnavailableError after `timeout` seconds.
+        Turns that wait to be extracted are not waited for but extracted now, and memories that wait for a digest are
+        digested. Without a language model both are left to programs that have one. Raises UnavailableError after
+        `timeout` seconds.
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"timeout={timeout!r} is not accepted; pass seconds from 0 on, or None")
@@ -224,9 +266,10 @@ class NeuroMemory(Writer):
         if extracts:
             async with self._db.session() as session:
                 await ExtractionJobs(session).hurry()
+                await DigestJobs(session).hurry()
         async with self._db.read() as session:
             jobs = session.tables.jobs
-            kinds = [] if extracts else [jobs.c.kind != EXTRACT]
+            kinds = [] if extracts else [jobs.c.kind.not_in((EXTRACT, DIGEST))]
             return (await JobQueue(jobs).status(session, *kinds)).waiting
 
     async def background_status(self, user_id: str | None = None) -> BackgroundStatus:

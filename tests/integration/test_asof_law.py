@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from memground.clock import ManualClock
 from neuromem import NeuroMemory
 from neuromem.importers import locomo
+from support import law_digest
 from support.embeddings import HashEmbedding
-from support.law import KINDS, START, Step, check_law, check_rollback, gathered, live, moments, plan
+from support.law import KINDS, START, WORDS, Step, check_law, check_rollback, gathered, live, moments, plan
 from support.sound import check_sound
 
 LOCOMO = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "locomo-dev.json"
@@ -42,7 +43,8 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="module")
 async def mind(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, HashEmbedding(32), schema="law", clock=clock) as mind:
+    llm = law_digest.model(WORDS)
+    async with NeuroMemory(database_url, HashEmbedding(32), llm, schema="law", clock=clock, auto_extract=False) as mind:
         yield mind
         await mind.wait_idle(timeout=60)
         await check_sound(mind)

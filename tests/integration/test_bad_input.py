@@ -385,7 +385,7 @@ PUBLIC = {
 }
 LIFECYCLE = {"init", "close", "wait_idle"}
 OUTSIDE_TRANSACTIONS = {
-    "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions",
+    "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions", "digest",
 }  # fmt: skip
 
 CASES = [
@@ -596,6 +596,7 @@ MADE_OF: dict[str, Sequence[Any]] = {
     "clock": ["noon", 5],
     "auto_extract": [None, 1, "yes"],
     "graph_enabled": [None, 1, "yes"],
+    "digest": [True, 50, "daily"],
     "timezone": [None, 5, "", "a\x00", "Mars/Olympus", "Europe", "../x"],
     "embedding": ["minilm", "", 5, HashEmbedding],
     "dims": [claiming(dims=value) for value in (0, -1, 16_001, True, "8", 8.0, None)],

@@ -32,11 +32,13 @@ class World:
 
 
 async def settle(mind: NeuroMemory, user: str) -> World:
-    """Gives a user two messages, a memory with its source, a profile value and a graph, these in two versions."""
+    """Gives a user two messages, a memory with its source and an emotion, a profile value and a graph, these in two
+    versions."""
     said = [NewMessage("user", "I moved to Porto", external_id="x1"), NewMessage("user", "and my sister to Oslo")]
     first, _ = await mind.conversations.add_messages_batch(user, said, session_id="s1")
     source = Source("message", first.message_id)
-    memory = await mind.add_memory(user, "lives in Porto", metadata={"topic": "home"}, sources=[source])
+    metadata = {"topic": "home", "emotion": {"valence": 0.5, "arousal": 0.25, "label": "joy"}}
+    memory = await mind.add_memory(user, "lives in Porto", metadata=metadata, sources=[source])
     await mind.kv.set("profile", user, "city", "Porto")
     await mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]})
     await mind.graph.create_node(user, "place", "Porto")
@@ -61,6 +63,14 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
         "user_id": w.user,
         "granularity": "day",
         "start": LONG_AGO,
+        "timezone": "Asia/Shanghai",
+    },
+    "emotion_profile": lambda w: {"user_id": w.user, "as_of": w.between},
+    "emotion_timeline": lambda w: {
+        "user_id": w.user,
+        "granularity": "day",
+        "start": LONG_AGO,
+        "as_of": w.between,
         "timezone": "Asia/Shanghai",
     },
     "history": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
@@ -161,6 +171,7 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "target_type": "place",
         "target_id": "Porto",
     },
+    "digest": lambda w: {"user_id": w.user, "limit": 10},
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},

@@ -27,7 +27,7 @@ from memground.text import fold
 from neuromem import Episode, F, Fact, NeuroMemory, NewMessage
 from neuromem.queries.messages import EXTRACTION
 from neuromem.types import Source, Value
-from support import law_graph
+from support import law_digest, law_graph
 
 START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 WAITS = tuple(timedelta(seconds=s) for s in (0, 0.000001, 30, 18_000, 777_600))
@@ -36,7 +36,7 @@ KINDS = (
     "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past",
     "delete", "revert", "learn", "learn", "set", "set", "unset", "close", "rollback", "undo writer", "undo since",
     "undo reversal",
-    *law_graph.KINDS,
+    *law_graph.KINDS, *law_digest.KINDS,
 )  # fmt: skip
 WORDS = ("porto", "tea", "rain", "anna", "boat", "music", "oslo")
 SESSIONS = ("s1", "s2", "s3")
@@ -258,7 +258,10 @@ def text(word: int) -> str:
 
 
 def _metadata(word: int) -> dict[str, Any]:
-    return {"topic": WORDS[word % 3], "emotion": {"arousal": word % 4 / 3}, "flag": bool(word % 2) if word % 3 else 1}
+    felt: dict[str, Any] = {"arousal": word % 4 / 3}
+    if word % 3:
+        felt |= {"valence": word % 5 / 2 - 1, "label": WORDS[word % 4].upper()}
+    return {"topic": WORDS[word % 3], "emotion": felt, "flag": bool(word % 2) if word % 3 else 1}
 
 
 async def _say(life: Life, act: Act) -> Act:
@@ -401,7 +404,7 @@ _ACTS: Mapping[str, Callable[[Life, Act], Awaitable[Act | None]]] = {
     "remember": _remember, "remember past": _remember, "update": _update,
     "update past": _update, "delete": _delete, "revert": _revert, "set": _set, "unset": _unset, "close": _close,
     "rollback": _reverse, "undo writer": _reverse, "undo since": _reverse, "undo reversal": _reverse,
-    **law_graph.ACTS,
+    **law_graph.ACTS, **law_digest.ACTS,
 }  # fmt: skip
 
 
@@ -506,6 +509,7 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
     }
     of_graph = law_graph.reads(on, user, moment, content_only=content_only)
     reads |= {f"graph: {name}": graph(read) for name, read in of_graph.items()}
+    reads |= {name: graph(read) for name, read in law_digest.reads(on, user, moment).items()}
     if not content_only:
         reads |= {f"history {name}": history(name) for name in memories}
         reads |= {f"diff since {back}": diff(moment - back) for back in BACKS[2:]}

@@ -10,9 +10,11 @@ import pytest
 
 from memground.clock import ManualClock
 from neuromem import InvalidInputError, NeuroMemory, NotFoundError
+from support import law_digest
 from support.embeddings import HashEmbedding
 from support.law import (
     START,
+    WORDS,
     Life,
     answers,
     check_law,
@@ -36,7 +38,10 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="module")
 async def mind(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, HashEmbedding(32), schema="law_long", clock=clock) as mind:
+    llm = law_digest.model(WORDS)
+    async with NeuroMemory(
+        database_url, HashEmbedding(32), llm, schema="law_long", clock=clock, auto_extract=False
+    ) as mind:
         yield mind
 
 
@@ -70,7 +75,10 @@ _RESTLESS = {"import", "again", "delete", "revert", "rollback", "undo writer", "
 @pytest.mark.parametrize("seed", range(8))
 async def test_the_past_stands_still_under_many_writers(database_url: str, seed: int) -> None:
     """Eight writers change, delete, undo and roll back the same few things; what a moment knew stays what it knew."""
-    async with NeuroMemory(database_url, HashEmbedding(32), schema="law_many", pool_size=12) as mind:
+    llm = law_digest.model(WORDS)
+    async with NeuroMemory(
+        database_url, HashEmbedding(32), llm, schema="law_many", pool_size=12, auto_extract=False
+    ) as mind:
         life = Life(mind, ManualClock(START))
         for number in range(4):
             memory = await mind.add_memory(life.user, text(number), origin="first")

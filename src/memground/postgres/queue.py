@@ -295,6 +295,19 @@ class JobQueue:
         jobs = [Job(*row) for row in result]
         return Lease(token, sorted(jobs, key=lambda job: job.id))
 
+    async def take(self, connection: Executor, job: NewJob) -> Lease | None:
+        """Takes a lease on this job, due or not, recording it where it is not; None while another has one."""
+        t, now, token = self.table, func.clock_timestamp(), uuid.uuid4()
+        leased = {"lease_until": now + self._seconds(self.policy.lease), "lease_token": token, "failed_at": null()}
+        values = {"kind": job.kind, "ref": job.ref, "owner": job.owner, "payload": dict(job.payload)}
+        new = insert(t).values(**values, **leased, attempts=1, run_after=now, created_at=now)
+        free = or_(t.c.lease_until.is_(None), t.c.lease_until < now)
+        taken = new.on_conflict_do_update(
+            index_elements=["kind", "ref"], set_=leased | {"attempts": t.c.attempts + 1}, where=free
+        ).returning(t.c.id, t.c.kind, t.c.ref, t.c.owner, t.c.payload, t.c.attempts)
+        row = (await connection.execute(taken)).first()
+        return None if row is None else Lease(token, [Job(*row)])
+
     async def extend(self, connection: Executor, lease: Lease) -> None:
         """Renews the lease, for work that takes longer than one."""
         until = func.clock_timestamp() + self._seconds(self.policy.lease)

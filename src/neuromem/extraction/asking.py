@@ -60,10 +60,10 @@ def extraction_messages(asked: Asked, policy: ExtractionPolicy | None = None) ->
         json_line(
             {
                 "turn": number,
-                "time": _local(turn.at, asked.timezone),
+                "time": local_time(turn.at, asked.timezone),
                 "role": turn.role,
                 **({"speaker": turn.speaker} if turn.speaker else {}),
-                "text": _shortened(turn.content, policy.turn_characters),
+                "text": shortened(turn.content, policy.turn_characters),
             }
         )
         for number, turn in enumerate(asked.numbered, 1)
@@ -71,7 +71,7 @@ def extraction_messages(asked: Asked, policy: ExtractionPolicy | None = None) ->
     first = len(asked.earlier)
     parts = [block("earlier", lines[:first]), block("conversation", lines[first:])]
     if asked.known:
-        parts.insert(0, block("known", (json_line(_shortened(fact, policy.turn_characters)) for fact in asked.known)))
+        parts.insert(0, block("known", (json_line(shortened(fact, policy.turn_characters)) for fact in asked.known)))
     language = language_of(turn.content for turn in asked.turns)
     return [
         {"role": "system", "content": instructions("extract", language)},
@@ -110,7 +110,7 @@ def json_line(value: Any) -> str:
     return line
 
 
-def _local(moment: datetime, timezone: tzinfo) -> str:
+def local_time(moment: datetime, timezone: tzinfo) -> str:
     try:
         local = moment.astimezone(timezone)
     except OverflowError:  # at the ends of the calendar
@@ -118,7 +118,7 @@ def _local(moment: datetime, timezone: tzinfo) -> str:
     return f"{local:%Y-%m-%d %H:%M} {_DAYS[local.weekday()]}"
 
 
-def _shortened(text: str, limit: int) -> str:
+def shortened(text: str, limit: int) -> str:
     """The beginning and the end of a long text."""
     if len(text) <= limit:
         return text

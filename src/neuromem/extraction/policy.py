@@ -49,6 +49,24 @@ class ExtractionPolicy:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DigestPolicy:
+    """When memories are reflected on by themselves, in the background.
+
+    A user's are digested when `memories` new ones have come, or some have and none more for `idle` seconds. At most the
+    newest `limit` of the news are read.
+    """
+
+    memories: int = 50
+    idle: float = 3_600.0
+    limit: int = 50
+
+    def __post_init__(self) -> None:
+        _whole(self, "memories", 1, 10_000)
+        _number(self, "idle", 0, 86_400 * 365)
+        _whole(self, "limit", 1, 1_000)
+
+
+@dataclass(frozen=True, kw_only=True)
 class HygieneRules:
     """What is done with extracted items before they are stored.
 

@@ -3,7 +3,8 @@
 from typing import Any
 
 
-def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+def of_object(**properties: dict[str, Any]) -> dict[str, Any]:
+    """An object with all of these properties and no other."""
     return {
         "type": "object",
         "properties": properties,
@@ -12,25 +13,25 @@ def _object(**properties: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _list(of: dict[str, Any]) -> dict[str, Any]:
+def listing(of: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": of}
 
 
 _TEXT = {"type": "string"}
 _NUMBER = {"type": "number"}
 _TIME = {"type": ["string", "null"]}
-_SOURCES = _list({"type": "integer"})
-_EMOTION = {"anyOf": [_object(valence=_NUMBER, arousal=_NUMBER, label=_TEXT), {"type": "null"}]}
+_SOURCES = listing({"type": "integer"})
+_EMOTION = {"anyOf": [of_object(valence=_NUMBER, arousal=_NUMBER, label=_TEXT), {"type": "null"}]}
 _SAID = {"content": _TEXT, "category": _TEXT, "confidence": _NUMBER, "importance": {"type": "integer"}}
-_FELT = {"emotion": _EMOTION, "entities": _list(_TEXT), "sources": _SOURCES}
+_FELT = {"emotion": _EMOTION, "entities": listing(_TEXT), "sources": _SOURCES}
 
 EXTRACTION_SCHEMA: dict[str, Any] = {
     "title": "extraction",
-    **_object(
-        facts=_list(_object(**_SAID, valid_from=_TIME, valid_to=_TIME, **_FELT)),
-        episodes=_list(_object(**_SAID, happened_at=_TIME, **_FELT)),
-        triples=_list(
-            _object(
+    **of_object(
+        facts=listing(of_object(**_SAID, valid_from=_TIME, valid_to=_TIME, **_FELT)),
+        episodes=listing(of_object(**_SAID, happened_at=_TIME, **_FELT)),
+        triples=listing(
+            of_object(
                 subject=_TEXT,
                 subject_type=_TEXT,
                 relation=_TEXT,
@@ -42,6 +43,8 @@ EXTRACTION_SCHEMA: dict[str, Any] = {
                 sources=_SOURCES,
             )
         ),
-        profile_updates=_list(_object(key=_TEXT, value={"anyOf": [_TEXT, _NUMBER, _list(_TEXT)]}, sources=_SOURCES)),
+        profile_updates=listing(
+            of_object(key=_TEXT, value={"anyOf": [_TEXT, _NUMBER, listing(_TEXT)]}, sources=_SOURCES)
+        ),
     ),
 }

@@ -12,7 +12,7 @@ from memground.filters import Filter
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
-from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
@@ -34,7 +34,8 @@ class Context:
 
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
     background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
-    (None: never by itself), `hygiene`: how that is kept tidy. `graph_enabled`: whether extraction stores relations and
+    (None: never by itself), `hygiene`: how that is kept tidy; `digest`: when memories are reflected on by themselves
+    (None: never). `graph_enabled`: whether extraction stores relations and
     recall reads them. `timezone`: whose clocks say what "yesterday" is, where a call does not say.
     """
 
@@ -48,6 +49,7 @@ class Context:
     storage: ObjectStorage | None = None
     extraction: ExtractionPolicy | None = None
     hygiene: HygieneRules = field(default_factory=HygieneRules)
+    digest: DigestPolicy | None = None
     graph_enabled: bool = True
     timezone: tzinfo = UTC
 

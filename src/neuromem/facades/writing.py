@@ -12,6 +12,7 @@ from neuromem.facades.conversations import ConversationsFacade
 from neuromem.facades.graph import GraphFacade
 from neuromem.facades.kv import KVFacade
 from neuromem.facades.reading import Reader
+from neuromem.services.digesting import DigestJobs
 from neuromem.services.extraction import MemoryExtractionService
 from neuromem.services.given import extraction_of
 from neuromem.services.history import HistoryService
@@ -113,9 +114,12 @@ class Writer(Reader):
         if names:
             async with self._context.source.read() as session:
                 stored = await SearchService(session, self._context.embedding).stored(user_id, names)
-        async with self._context.source.session() as session:
+        async with self._context.write() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
-            return await service.add(user_id, new, origin=origin, stored=stored)
+            added = await service.add(user_id, new, origin=origin, stored=stored)
+            if (policy := self._context.digest) is not None:
+                await DigestJobs(session).gather(user_id, len(added), policy)
+            return added
 
     async def apply_extraction(
         self,
@@ -138,14 +142,17 @@ class Writer(Reader):
         named = list({source.id: source for source in checked_sources(sources)}.values())
         ids = tuple(source.id for source in named)
         given = extraction_of(facts, episodes, triples, profile_updates, ids)
-        async with self._context.source.session() as session:
+        async with self._context.write() as session:
             service = MemoryExtractionService(
                 session,
                 self._context.embedding,
                 rules=self._context.hygiene,
                 graph_enabled=self._context.graph_enabled,
             )
-            return await service.apply(user_id, given, sources=named, origin=origin)
+            done = await service.apply(user_id, given, sources=named, origin=origin)
+            if (policy := self._context.digest) is not None:
+                await DigestJobs(session).gather(user_id, done.news, policy)
+            return done
 
     async def update_memory(
         self,
@@ -174,9 +181,12 @@ class Writer(Reader):
             "valid_from": valid_from,
             "valid_to": valid_to,
         }
-        async with self._context.source.session() as session:
+        async with self._context.write() as session:
             service = SearchService(session, self._context.embedding, self._context.ranking)
-            return await service.update(user_id, memory_id, changes, known_at=known_at, origin=origin)
+            updated = await service.update(user_id, memory_id, changes, known_at=known_at, origin=origin)
+            if (policy := self._context.digest) is not None:
+                await DigestJobs(session).gather(user_id, 1, policy)
+            return updated
 
     async def delete_memory(self, user_id: str, memory_id: MemoryRef, *, origin: str = DEFAULT_ORIGIN) -> None:
         """Forgets a memory from now on; earlier moments still see it, `revert` restores it. Raises NotFoundError."""

@@ -1,5 +1,7 @@
 """Statements about when: how far memories are from a time, those of a time, and how many there are in each."""
 
+from datetime import datetime
+
 from sqlalchemy import (
     Boolean,
     ColumnElement,
@@ -74,7 +76,7 @@ def between(tables: Tables, shape: Shape, *, newest_first: bool) -> Query:
     order = (table.c.event_at, table.c.id)
     return (
         select(*memories.columns(tables))
-        .where(*memories.conditions(tables, shape), *_between(table))
+        .where(*memories.conditions(tables, shape), *between_times(table))
         .order_by(*(column.desc() if newest_first else column for column in order))
         .limit(bindparam("limit", type_=Integer))
     )
@@ -84,17 +86,22 @@ def between(tables: Tables, shape: Shape, *, newest_first: bool) -> Query:
 def timeline(tables: Tables, shape: Shape, unit: str) -> Query:
     """(start, memory_type, count) of each day, week, month or year of :timezone that has memories in [:start, :end)."""
     table = tables.embeddings.table
-    begun = func.date_trunc(unit, table.c.event_at, bindparam("timezone", type_=String), type_=DateTime(timezone=True))
-    # A day of the year 1 may begin in the year before, for which Python has no datetime.
-    start = func.greatest(begun, cast(literal(_FIRST), DateTime(timezone=True))).label("start")
+    start = period_start(table, unit).label("start")
     return (
         select(start, table.c.memory_type, func.count().label("count"))
-        .where(*memories.conditions(tables, shape), *_between(table))
+        .where(*memories.conditions(tables, shape), *between_times(table))
         .group_by(start, table.c.memory_type)
         .order_by(start, table.c.memory_type)
     )
 
 
-def _between(table: Table) -> list[ColumnElement[bool]]:
+def period_start(table: Table, unit: str) -> ColumnElement[datetime]:
+    """When the day, week, month or year of :timezone began that a memory is of."""
+    begun = func.date_trunc(unit, table.c.event_at, bindparam("timezone", type_=String), type_=DateTime(timezone=True))
+    # A day of the year 1 may begin in the year before, for which Python has no datetime.
+    return func.greatest(begun, cast(literal(_FIRST), DateTime(timezone=True)))
+
+
+def between_times(table: Table) -> list[ColumnElement[bool]]:
     start, end = (bindparam(name, type_=DateTime(timezone=True)) for name in ("start", "end"))
     return [table.c.event_at >= start, table.c.event_at < end]

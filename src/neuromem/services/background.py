@@ -13,8 +13,10 @@ from memground.errors import UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.queries import messages as queries
+from neuromem.queries.digest import DIGEST
 from neuromem.queries.extraction import EXTRACT
 from neuromem.queries.messages import EMBED_MESSAGE
+from neuromem.services.digesting import Digester
 from neuromem.services.extracting import CALLS_AT_ONCE, MessageExtractor
 from neuromem.services.job_loop import JobLoop
 
@@ -25,7 +27,7 @@ _log = logging.getLogger("neuromem.background")
 
 
 class BackgroundWorker:
-    """Makes the vectors of messages and, with an extractor, memories of conversations.
+    """Makes the vectors of messages; with an extractor memories of conversations, with a digester insights of these.
 
     Each has a loop of its own, so that a slow language model keeps no vector waiting. Several workers, in one process
     or many, share the work.
@@ -37,6 +39,7 @@ class BackgroundWorker:
         embedding: EmbeddingProvider,
         policy: JobPolicy | None = None,
         extractor: MessageExtractor | None = None,
+        digester: Digester | None = None,
     ) -> None:
         policy = policy or JobPolicy()
         embedder = MessageEmbedder(database, embedding, JobQueue(database.tables.jobs, policy))
@@ -46,6 +49,8 @@ class BackgroundWorker:
             claims = replace(policy, batch=CALLS_AT_ONCE)
             self._extraction = JobLoop(database, claims, EXTRACT, extractor.work)
             self._loops.append(self._extraction)
+        if digester is not None:
+            self._loops.append(JobLoop(database, replace(policy, batch=1), DIGEST, digester.work))
 
     def start(self) -> None:
         for loop in self._loops:

@@ -12,9 +12,10 @@ from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
 from neuromem.extraction.asking import Asked
 from neuromem.extraction.items import Extraction
-from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
 from neuromem.providers.llm import LLMProvider
 from neuromem.queries.extraction import ALL, MESSAGES, SESSION
+from neuromem.services.digesting import DigestJobs
 from neuromem.services.extraction import MemoryExtractionService, Vectors
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.types import Source
@@ -42,6 +43,7 @@ class MessageExtractor:
         rules: HygieneRules,
         graph_enabled: bool = True,
         timezone: tzinfo = UTC,
+        digest: DigestPolicy | None = None,
     ) -> None:
         self._database = database
         self._embedding = embedding
@@ -52,6 +54,7 @@ class MessageExtractor:
         self._rules = rules
         self._graph_enabled = graph_enabled
         self._timezone = timezone
+        self._digest = digest
 
     async def work(self, lease: Lease) -> None:
         """Each job by itself: one that fails leaves the others alone."""
@@ -137,6 +140,8 @@ class MessageExtractor:
             result = await service.store(
                 job.owner, extraction, vectors, stamp, sources=[Source("message", turn.id) for turn in asked.turns]
             )
+            if self._digest is not None:
+                await DigestJobs(session, self._queue).gather(job.owner, result.news, self._digest)
             at_once = ALL in payload or job.attempts > 1 or not all_of_it
             await ExtractionJobs(session, self._queue).again(
                 job.owner, job.payload[SESSION], self._policy, at_once=at_once

@@ -25,6 +25,7 @@ from neuromem.queries import messages as queries
 from neuromem.queries.memories import born_with_derived
 from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services import rows
+from neuromem.services.digesting import DigestJobs
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.graph import node_values
 from neuromem.types import Change, Diff, Kind, Reversal
@@ -175,6 +176,7 @@ class HistoryService:
         jobs = [NewJob(EMBED_MESSAGE, str(key), user_id) for key in unembedded]
         await JobQueue(self._tables.jobs).enqueue(self._session, jobs)
         await ExtractionJobs(self._session).restart(user_id)
+        await DigestJobs(self._session).restart(user_id)
         return Reversal(
             origin=stamp.origin,
             at=stamp.at,

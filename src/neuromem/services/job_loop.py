@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from memground.errors import ModelMismatchError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
@@ -70,15 +70,12 @@ class JobLoop:
             lease = await self._queue.claim(session, [self._kind])
         if not lease.jobs:
             return 0
-        keeper = asyncio.create_task(self._keep(lease))
         try:
-            await self._work(lease)
+            async with keeping(self._database, self._queue, lease):
+                await self._work(lease)
         except (asyncio.CancelledError, ModelMismatchError):
             await self._give_back(lease)
             raise
-        finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)  # it may be in the middle of a statement
         _log.info("jobs worked off: %d (%s)", len(lease.jobs), self._kind)
         return len(lease.jobs)
 
@@ -87,10 +84,21 @@ class JobLoop:
             async with self._database.session() as session:
                 await self._queue.release(session, lease)
 
-    async def _keep(self, lease: Lease) -> None:
-        """Renews the lease while the model works."""
+
+@contextlib.asynccontextmanager
+async def keeping(database: Database, queue: JobQueue, lease: Lease) -> AsyncGenerator[None]:
+    """Renews the lease while the block works."""
+
+    async def keep() -> None:
         while True:
-            await asyncio.sleep(self._policy.lease / 3)
+            await asyncio.sleep(queue.policy.lease / 3)
             with contextlib.suppress(UnavailableError):
-                async with self._database.session() as session:
-                    await self._queue.extend(session, lease)
+                async with database.session() as session:
+                    await queue.extend(session, lease)
+
+    keeper = asyncio.create_task(keep())
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        await asyncio.gather(keeper, return_exceptions=True)  # it may be in the middle of a statement

@@ -58,10 +58,7 @@ class TemporalService:
     ) -> list[Period]:
         """How many memories are of each day, week, month or year that has any, in order."""
         checks.name(scope.user_id, "user_id")
-        if granularity not in get_args(Granularity.__value__):
-            raise InvalidInputError(
-                f"granularity={show(granularity)} is not accepted; pass 'day', 'week', 'month' or 'year'"
-            )
+        check_granularity(granularity)
         first, last = checks.span(start, end)
         statement = queries.timeline(self._tables, scope.shape, granularity)
         values = scope.values(start=first, end=last, timezone=str(timezone))
@@ -69,7 +66,7 @@ class TemporalService:
         for row in await self._session.fetch(statement, values):
             counts.setdefault(row["start"], {})[row["memory_type"]] = row["count"]
         return [
-            Period(begun, _end(begun, granularity, timezone), sum(by_type.values()), by_type)
+            Period(begun, period_end(begun, granularity, timezone), sum(by_type.values()), by_type)
             for begun, by_type in counts.items()
         ]
 
@@ -87,7 +84,13 @@ class TemporalService:
         return [rows.memory(row, scope.view, sources.get(row["memory_id"], ())) for row in found]
 
 
-def _end(start: datetime, granularity: Granularity, timezone: tzinfo) -> datetime:
+def check_granularity(given: object) -> None:
+    """Raises InvalidInputError where it is none."""
+    if given not in get_args(Granularity.__value__):
+        raise InvalidInputError(f"granularity={show(given)} is not accepted; pass 'day', 'week', 'month' or 'year'")
+
+
+def period_end(start: datetime, granularity: Granularity, timezone: tzinfo) -> datetime:
     """When the next one begins, by the clocks of the zone."""
     try:
         here = later(start.astimezone(timezone).replace(tzinfo=None), granularity, 1)

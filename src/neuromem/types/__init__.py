@@ -3,6 +3,8 @@
 from neuromem.types.answers import Explanation, Hit, MergedHit, MessageHit, RecallResult
 from neuromem.types.conversations import DEFAULT_SESSION, Message, NewMessage, Session
 from neuromem.types.counts import BackgroundStatus, Period, Reembedded, Stats
+from neuromem.types.digest import DigestResult
+from neuromem.types.emotion import DominantEmotion, EmotionPeriod, EmotionProfile, EmotionTrigger
 from neuromem.types.extraction import (
     NOTHING_STORED,
     Dropped,
@@ -31,8 +33,13 @@ __all__ = [
     "BackgroundStatus",
     "Change",
     "Diff",
+    "DigestResult",
+    "DominantEmotion",
     "Dropped",
     "Emotion",
+    "EmotionPeriod",
+    "EmotionProfile",
+    "EmotionTrigger",
     "Episode",
     "Explanation",
     "ExtractionFailure",

@@ -7,7 +7,7 @@ from typing import Literal
 from neuromem.types.graph import StoredTriples
 from neuromem.types.values import Value
 
-type ItemKind = Literal["fact", "episode", "triple", "profile"]
+type ItemKind = Literal["fact", "episode", "triple", "profile", "insight", "emotion"]
 type Reason = Literal["unusable", "unsure", "personality", "values", "too many", "no graph"]
 NOTHING_STORED = StoredTriples((), (), (), ())
 
@@ -93,6 +93,11 @@ class ExtractionResult(Value):
     profile: tuple[str, ...] = ()
     triples: StoredTriples = NOTHING_STORED
     dropped: tuple[Dropped, ...] = ()
+
+    @property
+    def news(self) -> int:
+        """How many memories say something now that they did not."""
+        return len({*self.added, *self.enriched, *self.ended})
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,9 +41,9 @@ def _plain(value: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Source(Value):
-    """What a memory came from: a message or a file, and where in it."""
+    """What a memory came from: a message, a file, or (an insight) another memory; and where in it."""
 
-    kind: Literal["message", "document"]
+    kind: Literal["message", "document", "memory"]
     id: str
     span: Metadata | None = None
 
