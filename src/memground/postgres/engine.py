@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
 from memground.errors import ConfigurationError, ConflictError, UnavailableError
+from memground.postgres import pooler
 from memground.text import show
 
 type Query = Select[*tuple[Any, ...]]
@@ -39,7 +40,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 """What the driver raises for a statement, the connection aside (OSError)."""
 
 _SCHEMES = ("postgres", "postgresql")
-_DEADLOCK, _TIMED_OUT = "40P01", "55P03"
+_CONNECTION, _DEADLOCK, _TIMED_OUT = "08", "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -69,18 +70,54 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{user}:***@{host}{parts.path}"
 
 
-def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
-    """An engine on `url` with a pool of `pool_size` connections and none beyond it."""
-    dsn = check_url(url)
+type Driver = asyncpg.Connection[asyncpg.Record]
 
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        settings = {} if "application_name" in dsn else {"application_name": application_name}
+
+async def open_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
+    """An engine as `make_engine` makes it, after a look at whether a pooler such as PgBouncer stands between.
+
+    Raises UnavailableError and ConfigurationError as every connecting does. `?pgbouncer=true` (or false) in the URL
+    says it; without it, the first connection finds out.
+    """
+    dsn, pooled = pooler.told(check_url(url))
+    first: Driver | None = None
+    if pooled is None:
         with _naming_failures(dsn):
-            return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+            first = await _connect(dsn, application_name, pooled=False)
+            try:
+                pooled = not await pooler.is_direct(first)
+            except BaseException:
+                first.terminate()
+                raise
+            if pooled:
+                await first.close()
+                first = None
+    return _engine(dsn, pool_size, application_name, pooled=pooled, first=first)
 
+
+def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
+    """An engine on `url` with a pool of `pool_size` connections and none beyond it.
+
+    It takes the URL's word for whether a pooler stands between, and else that none does.
+    """
+    dsn, pooled = pooler.told(check_url(url))
+    return _engine(dsn, pool_size, application_name, pooled=bool(pooled), first=None)
+
+
+def _engine(dsn: str, pool_size: int, application_name: str, *, pooled: bool, first: Driver | None) -> AsyncEngine:
+    waiting = [] if first is None else [first]
+
+    async def connect() -> Driver:
+        if waiting and not waiting[-1].is_closed():
+            return waiting.pop()
+        with _naming_failures(dsn):
+            return await _connect(dsn, application_name, pooled=pooled)
+
+    # A statement without a name ends with the transaction at the latest; the next one takes its place.
+    nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        connect_args={"async_creator_fn": connect, **(nameless if pooled else {})},
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
@@ -88,6 +125,13 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
         query_cache_size=1_000,
         hide_parameters=True,  # an error's text may reach a log, and parameters are people's words
     )
+
+
+async def _connect(dsn: str, application_name: str, *, pooled: bool) -> Driver:
+    settings = {} if "application_name" in dsn else {"application_name": application_name}
+    if pooled:
+        return await asyncpg.connect(dsn, server_settings=settings, timeout=30, statement_cache_size=0)
+    return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
 
 
 @contextmanager
@@ -142,6 +186,8 @@ def lost_connection(error: Exception) -> bool:
     """Whether the statement failed because the server or the connection went away."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if (sqlstate(error) or "").startswith(_CONNECTION):
+        return True  # also what a pooler says of the server behind it
     text = f"{type(_driver_s(error)).__name__} {_driver_s(error)}"
     return any(
         sign in text
