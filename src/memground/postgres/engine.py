@@ -5,8 +5,10 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
+import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -139,12 +141,18 @@ def _naming_failures(url: str) -> Generator[None]:
     """Turns what goes wrong while connecting into errors of ours. Here, because the pool would wrap them."""
     try:
         yield
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigurationError(
+            f"the certificate of PostgreSQL at {redact(url)} is not trusted: {error}; sslrootcert=… names who signed it"
+        ) from error
     except (
         OSError,
         asyncpg.CannotConnectNowError,
         asyncpg.TooManyConnectionsError,
         asyncpg.PostgresConnectionError,
     ) as error:
+        if isinstance(error, FileNotFoundError) and (missing := _missing_file(url)):
+            raise ConfigurationError(f"the database URL names {missing}, and there is no such file") from error
         raise UnavailableError(_unavailable(url, error)) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
@@ -152,6 +160,15 @@ def _naming_failures(url: str) -> Generator[None]:
         raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
     except (ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise ConfigurationError(f"the database URL {redact(url)!r} cannot be used: {error}") from error
+
+
+def _missing_file(url: str) -> str | None:
+    """The first file for TLS that an address names and that is not there."""
+    options = parse_qs(urlsplit(url).query)
+    named = [
+        f"{name}={path}" for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl") for path in options.get(name, ())
+    ]
+    return next((file for file in named if not Path(file.partition("=")[2]).exists()), None)
 
 
 @asynccontextmanager
