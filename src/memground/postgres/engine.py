@@ -153,6 +153,8 @@ def _naming_failures(url: str) -> Generator[None]:
     ) as error:
         if isinstance(error, FileNotFoundError) and (missing := _missing_file(url)):
             raise ConfigurationError(f"the database URL names {missing}, and there is no such file") from error
+        if "authentication failed" in str(error):  # a pooler's word for it, under the code of a broken protocol
+            raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
         raise UnavailableError(_unavailable(url, error)) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
