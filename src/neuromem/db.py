@@ -17,7 +17,7 @@ from sqlalchemy.sql.base import Executable
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import DRIVER_ERRORS, Query, check_url, locking, make_engine, redact, reporting, sqlstate
+from memground.postgres.engine import DRIVER_ERRORS, Query, check_url, locking, open_engine, redact, reporting, sqlstate
 from memground.postgres.prepared import Record, prepared
 from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.versioned import lock_name
@@ -221,7 +221,7 @@ class Database:
                 url = self._server.url(EMBEDDED_DATABASE)
             else:
                 url = self._url
-            engine = make_engine(url, pool_size=self._pool_size, application_name="neuromem")
+            engine = await open_engine(url, pool_size=self._pool_size, application_name="neuromem")
             self._engine = engine
             self._url_in_use = url
             async with reporting(url):

@@ -5,8 +5,10 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 """
 
 import hashlib
+import ssl
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
@@ -20,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
 from memground.errors import ConfigurationError, ConflictError, UnavailableError
+from memground.postgres import pooler
 from memground.text import show
 
 type Query = Select[*tuple[Any, ...]]
@@ -39,7 +42,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 """What the driver raises for a statement, the connection aside (OSError)."""
 
 _SCHEMES = ("postgres", "postgresql")
-_DEADLOCK, _TIMED_OUT = "40P01", "55P03"
+_CONNECTION, _DEADLOCK, _TIMED_OUT = "08", "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -69,18 +72,54 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{user}:***@{host}{parts.path}"
 
 
-def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
-    """An engine on `url` with a pool of `pool_size` connections and none beyond it."""
-    dsn = check_url(url)
+type Driver = asyncpg.Connection[asyncpg.Record]
 
-    async def connect() -> "asyncpg.Connection[asyncpg.Record]":
-        settings = {} if "application_name" in dsn else {"application_name": application_name}
+
+async def open_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
+    """An engine as `make_engine` makes it, after a look at whether a pooler such as PgBouncer stands between.
+
+    Raises UnavailableError and ConfigurationError as every connecting does. `?pgbouncer=true` (or false) in the URL
+    says it; without it, the first connection finds out.
+    """
+    dsn, pooled = pooler.told(check_url(url))
+    first: Driver | None = None
+    if pooled is None:
         with _naming_failures(dsn):
-            return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+            first = await _connect(dsn, application_name, pooled=False)
+            try:
+                pooled = not await pooler.is_direct(first)
+            except BaseException:
+                first.terminate()
+                raise
+            if pooled:
+                await first.close()
+                first = None
+    return _engine(dsn, pool_size, application_name, pooled=pooled, first=first)
 
+
+def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memground") -> AsyncEngine:
+    """An engine on `url` with a pool of `pool_size` connections and none beyond it.
+
+    It takes the URL's word for whether a pooler stands between, and else that none does.
+    """
+    dsn, pooled = pooler.told(check_url(url))
+    return _engine(dsn, pool_size, application_name, pooled=bool(pooled), first=None)
+
+
+def _engine(dsn: str, pool_size: int, application_name: str, *, pooled: bool, first: Driver | None) -> AsyncEngine:
+    waiting = [] if first is None else [first]
+
+    async def connect() -> Driver:
+        if waiting and not waiting[-1].is_closed():
+            return waiting.pop()
+        with _naming_failures(dsn):
+            return await _connect(dsn, application_name, pooled=pooled)
+
+    # A statement without a name ends with the transaction at the latest; the next one takes its place.
+    nameless = {"prepared_statement_cache_size": 0, "prepared_statement_name_func": str}
     return create_async_engine(
         "postgresql+asyncpg://",
-        async_creator=connect,
+        connect_args={"async_creator_fn": connect, **(nameless if pooled else {})},
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=30,
@@ -90,17 +129,32 @@ def make_engine(url: str, *, pool_size: int = 10, application_name: str = "memgr
     )
 
 
+async def _connect(dsn: str, application_name: str, *, pooled: bool) -> Driver:
+    settings = {} if "application_name" in dsn else {"application_name": application_name}
+    if pooled:
+        return await asyncpg.connect(dsn, server_settings=settings, timeout=30, statement_cache_size=0)
+    return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+
+
 @contextmanager
 def _naming_failures(url: str) -> Generator[None]:
     """Turns what goes wrong while connecting into errors of ours. Here, because the pool would wrap them."""
     try:
         yield
+    except ssl.SSLCertVerificationError as error:
+        raise ConfigurationError(
+            f"the certificate of PostgreSQL at {redact(url)} is not trusted: {error}; sslrootcert=… names who signed it"
+        ) from error
     except (
         OSError,
         asyncpg.CannotConnectNowError,
         asyncpg.TooManyConnectionsError,
         asyncpg.PostgresConnectionError,
     ) as error:
+        if isinstance(error, FileNotFoundError) and (missing := _missing_file(url)):
+            raise ConfigurationError(f"the database URL names {missing}, and there is no such file") from error
+        if "authentication failed" in str(error):  # a pooler's word for it, under the code of a broken protocol
+            raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
         raise UnavailableError(_unavailable(url, error)) from error
     except asyncpg.InvalidAuthorizationSpecificationError as error:
         raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
@@ -108,6 +162,15 @@ def _naming_failures(url: str) -> Generator[None]:
         raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
     except (ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
         raise ConfigurationError(f"the database URL {redact(url)!r} cannot be used: {error}") from error
+
+
+def _missing_file(url: str) -> str | None:
+    """The first file for TLS that an address names and that is not there."""
+    options = parse_qs(urlsplit(url).query)
+    named = [
+        f"{name}={path}" for name in ("sslrootcert", "sslcert", "sslkey", "sslcrl") for path in options.get(name, ())
+    ]
+    return next((file for file in named if not Path(file.partition("=")[2]).exists()), None)
 
 
 @asynccontextmanager
@@ -142,6 +205,8 @@ def lost_connection(error: Exception) -> bool:
     """Whether the statement failed because the server or the connection went away."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return True
+    if (sqlstate(error) or "").startswith(_CONNECTION):
+        return True  # also what a pooler says of the server behind it
     text = f"{type(_driver_s(error)).__name__} {_driver_s(error)}"
     return any(
         sign in text

@@ -31,6 +31,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import Query, advisory_key
+from memground.postgres.pooler import driver_of, is_direct, run_alone
 from memground.postgres.statistics import common_values, table_rows
 
 _log = logging.getLogger("memground.indexes")
@@ -114,19 +115,18 @@ class OwnIndexes:
         async with _alone(engine, f"{self.table.fullname}.{self.column.name}") as first:
             if not first:
                 return []
-            plain = engine.execution_options(isolation_level="AUTOCOMMIT")
-            async with plain.connect() as connection:
+            async with engine.connect() as connection:
                 return await self._tend(connection)
 
     async def _tend(self, connection: AsyncConnection) -> list[str]:
         there = await self._existing(connection)
         for name in [name for name, complete in there.items() if not complete]:
-            await connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
+            await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
             del there[name]
         # One that shrank keeps its index until it has half as many rows: it may grow again.
         kept = {row.name for row in await connection.execute(self._named(OWN_ROWS // 2))}
         for name in there.keys() - kept:
-            await connection.exec_driver_sql(f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
+            await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
         made: list[str] = []
         for row in (await connection.execute(self._named(OWN_ROWS))).all():
             if row.name not in there:
@@ -140,17 +140,19 @@ class OwnIndexes:
         memory = round(min(max(1.5 * graph, _MEMORY[0]), _MEMORY[1]))
         # A statement that defines takes no parameters: the server itself quotes the owner.
         value = await connection.scalar(select(func.quote_literal(type_coerce(owner, String))))
-        await connection.exec_driver_sql(f"SET maintenance_work_mem = '{memory}MB'")
-        try:
-            await connection.exec_driver_sql(
-                f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {self._identifier(name)} ON {self._quoted(self.table.name)} "
-                f"USING hnsw ((l2_normalize({self._identifier(self.column.name)})::halfvec({self.dims})) "
-                f"halfvec_ip_ops) WITH (m = {_M}, ef_construction = {_EF_CONSTRUCTION}) "
-                f"WHERE {self._identifier(self.owner.name)} = {value}"
-            )
-        finally:
-            if not connection.invalidated:
-                await connection.exec_driver_sql("RESET maintenance_work_mem")
+        # A setting stays with the connection, which behind a pooler is everybody's: there the server's own must do.
+        roomy = await is_direct(await driver_of(connection))
+        if roomy:
+            await run_alone(connection, f"SET maintenance_work_mem = '{memory}MB'")
+        await run_alone(
+            connection,
+            f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {self._identifier(name)} ON {self._quoted(self.table.name)} "
+            f"USING hnsw ((l2_normalize({self._identifier(self.column.name)})::halfvec({self.dims})) "
+            f"halfvec_ip_ops) WITH (m = {_M}, ef_construction = {_EF_CONSTRUCTION}) "
+            f"WHERE {self._identifier(self.owner.name)} = {value}",
+        )
+        if roomy:
+            await run_alone(connection, "RESET maintenance_work_mem")
 
     def _named(self, rows: int) -> Query:
         known = self.owners(rows).subquery("known")
@@ -201,6 +203,5 @@ async def _alone(engine: AsyncEngine, name: str) -> AsyncGenerator[bool]:
         key = {"key": advisory_key(f"own index/{name}")}
         first = bool(await connection.scalar(text("SELECT pg_try_advisory_xact_lock(:key)"), key))
         # What was just asked keeps its snapshot until something else is, and the index would wait for it for ever.
-        driver: Any = (await connection.get_raw_connection()).driver_connection
-        await driver.execute("SELECT 1")
+        await (await driver_of(connection)).execute("SELECT 1")
         yield first

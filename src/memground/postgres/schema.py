@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.errors import ConfigurationError
 from memground.postgres.engine import advisory_key
+from memground.postgres.pooler import run_alone
 
 VERSION_TABLE = "alembic_version"
 
@@ -86,13 +87,13 @@ async def build_index(engine: AsyncEngine, statement: str, name: str) -> None:
     `name` is the index's, with its schema and quoted. One that a killed builder left unfinished is made again.
     """
     valid = text("SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(:name)")
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    async with engine.connect() as connection:
         found = await connection.scalar(valid, {"name": name})
         if found:
             return
         if found is not None:
-            await connection.execute(text(f"DROP INDEX CONCURRENTLY {name}"))
-        await connection.execute(text(statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1)))
+            await run_alone(connection, f"DROP INDEX CONCURRENTLY {name}")
+        await run_alone(connection, statement.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
 
 
 def _upgrade(connection: Connection, migrations: Migrations, schema: str, attributes: Mapping[str, Any]) -> None:

@@ -20,6 +20,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from memground.postgres.pooler import run_alone
+
 _CHANGED = text(
     "SELECT format('%I.%I', s.schemaname, s.relname) FROM pg_catalog.pg_stat_user_tables s "
     "JOIN pg_catalog.pg_class c ON c.oid = s.relid "
@@ -60,9 +62,9 @@ async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
     It does so by itself, but up to a minute later. Until then it plans for tables that are as good as empty: recall
     took 33 ms instead of 8 after an import of 800 turns.
     """
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+    async with engine.connect() as connection:
         changed = list(await connection.scalars(_CHANGED, {"schema": schema}))
         for table in changed:
             # As the server quoted it. It is not waited for: an index that is being made holds the table for minutes.
-            await connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {table}")
+            await run_alone(connection, f"ANALYZE (SKIP_LOCKED) {table}")
     return changed

@@ -19,7 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from memground.embedding.install import GRAPH_FILE, MODEL_NAME, default_model_dir, is_installed
 from memground.errors import MemoryStoreError
 from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
-from memground.postgres.engine import make_engine, redact, reporting
+from memground.postgres.engine import open_engine, redact, reporting
+from memground.postgres.pooler import driver_of, is_direct
 from memground.postgres.queue import JobQueue
 from memground.postgres.schema import revision
 from memground.postgres.versioned import known
@@ -171,7 +172,7 @@ async def _connected(database_url: str | None) -> "AsyncGenerator[tuple[AsyncCon
         server = await EmbeddedPostgres.open(Path(folder) if folder else None)
     try:
         url = server.url(EMBEDDED_DATABASE) if server is not None else str(database_url)
-        engine = make_engine(url, pool_size=1, application_name="neuromem doctor")
+        engine = await open_engine(url, pool_size=1, application_name="neuromem doctor")
         try:
             async with reporting(url), engine.connect() as connection:
                 yield connection, url
@@ -192,6 +193,8 @@ async def _database(connection: AsyncConnection, url: str, asked: Asked) -> "Asy
         f"{server.version}, {place}, at most {server.most} connections",
         "neuromem needs 16 or newer" if old else "",
     )
+    if not await is_direct(await driver_of(connection)):
+        yield Check("pooler", "ok", "one stands between; statements are made so that it may work in transaction mode")
     trips: list[float] = []
     for _ in range(7):
         begun = time.perf_counter()
