@@ -26,6 +26,7 @@ from neuromem.services.extracting import MessageExtractor
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
+from neuromem.services.stored_objects import REMOVE_OBJECT
 from neuromem.types import BackgroundStatus, ExtractionStatus, Reembedded
 
 
@@ -129,7 +130,9 @@ class NeuroMemory(Writer):
             self._model.ensure_installed()
         await self._db.init()
         if self._works and self._worker is None:
-            self._worker = BackgroundWorker(self._db, self._embedding, self._policy, self._extractor())
+            self._worker = BackgroundWorker(
+                self._db, self._embedding, self._policy, self._extractor(), self._context.storage
+            )
             self._worker.start()
             self._indexes = IndexKeeper(self._db)
             self._indexes.start()
@@ -205,7 +208,8 @@ class NeuroMemory(Writer):
         """Waits until no background work is left; failed work does not count.
 
         Turns that wait to be extracted are not waited for but extracted now. Without a language model extraction is
-        left to programs that have one. Raises UnavailableError after `timeout` seconds.
+        left to programs that have one, and without a storage the removal of objects. Raises UnavailableError after
+        `timeout` seconds.
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise InvalidInputError(f"timeout={timeout!r} is not accepted; pass seconds from 0 on, or None")
@@ -226,7 +230,9 @@ class NeuroMemory(Writer):
                 await ExtractionJobs(session).hurry()
         async with self._db.read() as session:
             jobs = session.tables.jobs
-            kinds = [] if extracts else [jobs.c.kind != EXTRACT]
+            undone = [] if extracts else [EXTRACT]
+            undone += [] if self._context.storage is not None else [REMOVE_OBJECT]
+            kinds = [jobs.c.kind != kind for kind in undone]
             return (await JobQueue(jobs).status(session, *kinds)).waiting
 
     async def background_status(self, user_id: str | None = None) -> BackgroundStatus:

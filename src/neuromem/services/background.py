@@ -12,11 +12,13 @@ from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
+from neuromem.providers.storage import ObjectStorage
 from neuromem.queries import messages as queries
 from neuromem.queries.extraction import EXTRACT
 from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services.extracting import CALLS_AT_ONCE, MessageExtractor
 from neuromem.services.job_loop import JobLoop
+from neuromem.services.stored_objects import REMOVE_OBJECT, ObjectRemover
 
 type _Vectors = dict[uuid.UUID, list[float]]
 type _Failure = tuple[Exception, list[uuid.UUID]]
@@ -25,7 +27,7 @@ _log = logging.getLogger("neuromem.background")
 
 
 class BackgroundWorker:
-    """Makes the vectors of messages and, with an extractor, memories of conversations.
+    """Makes the vectors of messages and, with an extractor, memories of conversations; with a storage, removes objects.
 
     Each has a loop of its own, so that a slow language model keeps no vector waiting. Several workers, in one process
     or many, share the work.
@@ -37,6 +39,7 @@ class BackgroundWorker:
         embedding: EmbeddingProvider,
         policy: JobPolicy | None = None,
         extractor: MessageExtractor | None = None,
+        storage: ObjectStorage | None = None,
     ) -> None:
         policy = policy or JobPolicy()
         embedder = MessageEmbedder(database, embedding, JobQueue(database.tables.jobs, policy))
@@ -46,6 +49,9 @@ class BackgroundWorker:
             claims = replace(policy, batch=CALLS_AT_ONCE)
             self._extraction = JobLoop(database, claims, EXTRACT, extractor.work)
             self._loops.append(self._extraction)
+        if storage is not None:
+            remover = ObjectRemover(database, storage, policy)
+            self._loops.append(JobLoop(database, policy, REMOVE_OBJECT, remover.work))
 
     def start(self) -> None:
         for loop in self._loops:
