@@ -110,6 +110,16 @@ class Session:
             async with self._reporting():
                 await self._connected(first=locking(name, shared=not alone))
 
+    @asynccontextmanager
+    async def apart(self) -> "AsyncGenerator[Session]":
+        """A transaction of its own beside this one, on another connection; it commits at the end of the block."""
+        session = Session(self._engine, self._url, self.tables, self.clock, self.hints, begin="BEGIN")
+        try:
+            yield session
+            await session.commit()
+        finally:
+            await session.close()
+
     def stamp(self, origin: str) -> Stamp:
         """Time and writer of the rows an operation writes."""
         return Stamp(self.clock.now(), check_text(origin, "origin", limit=255))

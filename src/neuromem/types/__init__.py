@@ -16,6 +16,7 @@ from neuromem.types.extraction import (
     Reason,
     Triple,
 )
+from neuromem.types.files import Document, FileHit, FileProgress
 from neuromem.types.graph import GraphEdge, GraphFact, GraphNeighbor, GraphNode, GraphPath, StoredTriples
 from neuromem.types.history import Change, Diff, Kind, Reversal
 from neuromem.types.kv import PROFILE_NAMESPACE, KeyValue
@@ -31,6 +32,7 @@ __all__ = [
     "BackgroundStatus",
     "Change",
     "Diff",
+    "Document",
     "Dropped",
     "Emotion",
     "Episode",
@@ -39,6 +41,8 @@ __all__ = [
     "ExtractionResult",
     "ExtractionStatus",
     "Fact",
+    "FileHit",
+    "FileProgress",
     "GraphEdge",
     "GraphFact",
     "GraphNeighbor",
