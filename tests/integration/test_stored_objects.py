@@ -100,13 +100,17 @@ async def test_a_transaction_that_fails_keeps_nothing(mind: NeuroMemory, storage
     assert storage.keys == set()
 
 
-async def test_giving_up_removes_at_once(open_mind: OpenMind, storage: FolderStorage) -> None:
-    mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=JobPolicy(lease=60, poll=0.05))
+async def test_giving_up_removes_at_once_and_once_more(open_mind: OpenMind, storage: FolderStorage) -> None:
+    policy = JobPolicy(lease=1.5, poll=0.05)
+    mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=policy)
     async with mind._db.session() as session:
-        await StoredObjects(session, JobPolicy(lease=60)).expect("anna", "a1")
+        await StoredObjects(session, policy).expect("anna", "a1")
     await storage.upload("a1", "notes.txt", b"tea", "text/plain")
     async with mind._db.session() as session:
-        await StoredObjects(session).give_up("anna", "a1")
+        await StoredObjects(session).give_up("a1")
+    await asyncio.sleep(0.5)
+    assert storage.keys == set()
+    await storage.upload("a1", "late.txt", b"tea", "text/plain")
     await mind.wait_idle(timeout=10)
     assert storage.keys == set()
 

@@ -23,8 +23,8 @@ class EmbeddingProvider(ABC):
             async def embed(self, text: str) -> list[float]:
                 return await my_model(text)
 
-    Override ``embed_batch`` when the model can take many texts in one call, ``batches`` when not all, ``embed_query`` when it wants queries
-    marked as such, and ``model_id`` when one class serves several models.
+    Override ``embed_batch`` when the model can take many texts in one call, ``batches`` when it cannot take any number,
+    ``embed_query`` when it wants queries marked as such, and ``model_id`` when one class serves several models.
     """
 
     @property

@@ -42,11 +42,6 @@ class Guards:
         statement = delete(self.table).where(self._armed(job)).returning(self.table.c.id)
         return (await connection.execute(statement)).first() is not None
 
-    async def release(self, connection: Executor, job: NewJob) -> bool:
-        """Makes the job due at once; False when it already was."""
-        statement = update(self.table).where(self._armed(job)).values(run_after=func.clock_timestamp())
-        return (await connection.execute(statement.returning(self.table.c.id))).first() is not None
-
     async def seize(self, connection: Executor, kind: str, owner: str) -> int:
         """Takes all guards of an owner from whoever holds them: they come due in their time. Returns how many."""
         t = self.table

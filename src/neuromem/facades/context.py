@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
+from memground.postgres.queue import JobPolicy
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -16,6 +17,7 @@ from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
+from neuromem.services.file_processor import FileProcessor
 
 type Where = Filter | Mapping[str, Any]
 
@@ -35,7 +37,8 @@ class Context:
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
     background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
     (None: never by itself), `hygiene`: how that is kept tidy. `graph_enabled`: whether extraction stores relations and
-    recall reads them. `timezone`: whose clocks say what "yesterday" is, where a call does not say.
+    recall reads them. `timezone`: whose clocks say what "yesterday" is, where a call does not say. `files` reads
+    what is uploaded; `jobs`: how background work is done.
     """
 
     source: SessionSource
@@ -50,6 +53,8 @@ class Context:
     hygiene: HygieneRules = field(default_factory=HygieneRules)
     graph_enabled: bool = True
     timezone: tzinfo = UTC
+    files: FileProcessor = field(default_factory=FileProcessor)
+    jobs: JobPolicy = field(default_factory=JobPolicy)
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
         asked = None if as_of is None else as_utc(as_of, "as_of")

@@ -52,9 +52,7 @@ def owned(tables: Tables, user_id: str, document_id: uuid.UUID) -> ColumnElement
 
 def one(tables: Tables, user_id: str, document_id: uuid.UUID, view: View) -> Query:
     """The document as the view knows it."""
-    return select(*columns(tables)).where(
-        owned(tables, user_id, document_id), known(tables.documents.table, view)
-    )
+    return select(*columns(tables)).where(owned(tables, user_id, document_id), known(tables.documents.table, view))
 
 
 def text_of(tables: Tables, user_id: str, document_id: uuid.UUID, view: View) -> Query:

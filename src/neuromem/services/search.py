@@ -108,7 +108,7 @@ class SearchService:
     async def stored(self, user_id: str, external_ids: Sequence[str]) -> set[uuid.UUID]:
         """The ids of the memories the user already has under these external ids."""
         checks.name(user_id, "user_id")
-        return set(await self._current(user_id, [_named(user_id, name) for name in external_ids]))
+        return set(await self._current(user_id, [external_key(user_id, name) for name in external_ids]))
 
     async def _placed(
         self, user_id: str, new: Sequence[dict[str, Any]], named: Sequence[uuid.UUID], stamp: Stamp
@@ -311,7 +311,7 @@ def memory_row(user_id: str, memory: NewMemory, stamp: Stamp) -> dict[str, Any]:
     valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)
     known_from = versioned.check_known(memory.known_at, stamp)
     values = {
-        "memory_id": uuid.uuid4() if memory.external_id is None else _named(user_id, memory.external_id),
+        "memory_id": uuid.uuid4() if memory.external_id is None else external_key(user_id, memory.external_id),
         "user_id": user_id,
         "content": check_text(memory.content, "content"),
         "words": keys(user_id, words(memory.content)),
@@ -325,7 +325,7 @@ def memory_row(user_id: str, memory: NewMemory, stamp: Stamp) -> dict[str, Any]:
     return versioned.new_row(stamp, values, known_from=known_from)
 
 
-def _named(user_id: str, external_id: str) -> uuid.UUID:
+def external_key(user_id: str, external_id: str) -> uuid.UUID:
     """The id of the memory a user's external id names, always the same."""
     checks.name(external_id, "external_id")
     return uuid.uuid5(uuid.NAMESPACE_OID, f"memory/{len(user_id)}/{user_id}{external_id}")

@@ -65,9 +65,10 @@ class StoredObjects:
                 "nothing was stored, upload it again"
             )
 
-    async def give_up(self, user_id: str, prefix: str) -> None:
-        """The upload failed: what it left is removed at once."""
-        await self._guards.release(self._session, _upload(user_id, prefix))
+    async def give_up(self, prefix: str) -> None:
+        """The upload failed: what it left is removed at once, and what may still come when its time is over."""
+        job = NewJob(REMOVE_OBJECT, _ref(f"again/{prefix}"), NOBODY, {_PREFIX: prefix})
+        await self._queue.enqueue(self._session, [job])
 
     async def withdraw(self, user_id: str) -> int:
         """The user's uploads under way come to nothing: `keep` will refuse them. Returns how many.
