@@ -4,6 +4,7 @@ import codecs
 import re
 
 from memground.errors import InvalidInputError
+from memground.extras import missing_package
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -15,6 +16,7 @@ _BOMS = (
 _HEAD = 4096
 _CONTROLS = [chr(code) for code in range(32) if chr(code) not in "\t\n\r\f\v\b\x1b"]
 _MOST_CONTROLS = 0.01
+_LITTLE_CHAOS = 0.1
 _LINE_ENDS = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _UNWANTED = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -42,21 +44,22 @@ def is_readable(text: str) -> bool:
     return "\x00" not in text and controls <= len(text) * _MOST_CONTROLS
 
 
-def guessed_text(data: bytes, filename: str) -> str:
-    """The text in whatever older encoding it most probably has."""
+def guessed_text(filename: str, data: bytes) -> tuple[str, str]:
+    """The text in whatever older encoding it most probably has, and a warning that says which."""
     try:
         from charset_normalizer import from_bytes
     except ImportError:
-        from memground.extras import missing_package
-
         raise missing_package("charset-normalizer", "files") from None
-    best = from_bytes(data).best()
+    matches = from_bytes(data)
+    best = matches.best()
+    western = next((match for match in matches if "cp1252" in match.could_be_from_charset), None)
+    # Between code pages of Latin letters the marks differ little, and most texts there are are Western European.
+    if best and western and western.chaos <= _LITTLE_CHAOS and western.coherence >= best.coherence:
+        best = western
     text = "" if best is None else str(best)
-    if not is_readable(text):
-        text = ""
-    if not text:
+    if best is None or not is_readable(text):
         raise InvalidInputError(f"{filename} is no text in any known encoding; save it as UTF-8")
-    return text
+    return text, f"the encoding is not Unicode, and was guessed to be {best.encoding}"
 
 
 def clean(text: str) -> str:

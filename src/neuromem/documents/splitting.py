@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from memground.errors import InvalidInputError
-from neuromem import checks
+from memground.text import show
 from neuromem.documents.text import DocumentChunk, DocumentText
 
 # Possessive, and begun only where a run of marks begins: linear on any text.
@@ -39,10 +39,14 @@ def chunks(document: DocumentText, *, characters: int = 1000, overlap: int = 100
     the one before it on its page, from the beginning of a line, sentence or word on. Every visible character is in some
     chunk; no chunk begins or ends with white space. The same text gives the same chunks.
     """
-    checks.whole(characters, "characters", 20, 100_000)
-    checks.whole(overlap, "overlap", 0, 100_000)
-    if overlap > characters // 2:
-        raise InvalidInputError(f"overlap={overlap} is more than half of characters={characters}; pass less")
+    if type(characters) is not int or not 20 <= characters <= 100_000:
+        raise InvalidInputError(
+            f"characters={show(characters)} is not accepted; pass a whole number from 20 to 100,000"
+        )
+    if type(overlap) is not int or not 0 <= overlap <= characters // 2:
+        raise InvalidInputError(
+            f"overlap={show(overlap)} is not accepted; pass a whole number from 0 to half of characters={characters}"
+        )
     return tuple(
         DocumentChunk(page.text[start:end], page.number, start, end)
         for page in document.pages

@@ -1,9 +1,7 @@
 """What was read from a file."""
 
-from dataclasses import dataclass
-from typing import Literal
-
-from neuromem.types.values import Value
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 type FileType = Literal["text", "markdown", "html", "pdf", "docx"]
 
@@ -16,8 +14,18 @@ MIME_TYPES: dict[FileType, str] = {
 }
 
 
+class _Value:
+    """Of the standard library alone, because the process that reads files has to start fast."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON-able values."""
+        return asdict(self)  # pyright: ignore[reportArgumentType, reportCallIssue, reportUnknownVariableType]
+
+
 @dataclass(frozen=True, slots=True)
-class DocumentPage(Value):
+class DocumentPage(_Value):
     """The text of one page, with lines ended by a single line feed. `number` counts from 1."""
 
     number: int
@@ -25,7 +33,7 @@ class DocumentPage(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentText(Value):
+class DocumentText(_Value):
     """A file's text in pages: a PDF's own, one page for every other type.
 
     `file_type` and `mime_type` are what the content is, whatever the file's name says. `title` is the one the file
@@ -46,7 +54,7 @@ class DocumentText(Value):
 
 
 @dataclass(frozen=True, slots=True)
-class DocumentChunk(Value):
+class DocumentChunk(_Value):
     """A piece of a page: `text` is `page.text[start:end]` of the page with the number `page`."""
 
     text: str

@@ -7,7 +7,8 @@ from memground.errors import InvalidInputError
 from memground.text import check_text, show
 from neuromem import checks
 from neuromem.documents import DocumentText, FileLimits
-from neuromem.documents.reading import ACCEPTED, plain_document
+from neuromem.documents.process import read_in_process
+from neuromem.documents.reading import plain_document
 
 MAX_FILENAME = 500
 
@@ -39,9 +40,13 @@ class FileProcessor:
         if not data:
             raise InvalidInputError(f"{filename} is empty")
         self.limits.check("bytes", len(data), f"{filename} has")
+        report = progress or _nobody
         document = await asyncio.to_thread(plain_document, filename, data, self.limits)
         if document is None:
-            raise InvalidInputError(f"{filename} is of a type that is not read; accepted: {ACCEPTED}")
-        if progress is not None:
-            progress(1, 1)
+            return await read_in_process(filename, data, self.limits, report)
+        report(1, 1)
         return document
+
+
+def _nobody(done: int, total: int) -> None:
+    pass
