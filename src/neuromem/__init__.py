@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
     from neuromem._core import NeuroMemory, reembed
+    from neuromem.documents import FileLimits
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -89,6 +90,7 @@ __all__ = [
     "F",
     "Fact",
     "FileHit",
+    "FileLimits",
     "FileProgress",
     "Filter",
     "GraphEdge",
@@ -143,6 +145,7 @@ _HOMES = {
     "memground.filters": ("F", "Filter"),
     "memground.postgres.queue": ("JobPolicy",),
     "neuromem._core": ("NeuroMemory", "reembed"),
+    "neuromem.documents": ("FileLimits",),
     "neuromem.errors": (
         "ConfigurationError",
         "ConflictError",
@@ -164,6 +167,7 @@ _HOMES = {
         "BackgroundStatus",
         "Change",
         "Diff",
+        "Document",
         "Emotion",
         "Episode",
         "Explanation",

@@ -15,6 +15,7 @@ from neuromem import NeuroMemory, NotFoundError
 from neuromem.services.background import BackgroundWorker
 from support.calls import PRESENT_ONLY, READS, WRITES, call, settle
 from support.embeddings import HashEmbedding
+from support.storages import FolderStorage
 
 OWNER = re.compile(r"\b(?:user_id|scope_id|owner) = \$(\d+)")
 
@@ -33,6 +34,12 @@ BY_ID = {
     "graph.delete_node",
     "graph.update_edge",
     "graph.delete_edge",
+    "files.get_text",
+    "files.download",
+    "files.download_url",
+    "files.history",
+    "files.update",
+    "files.delete",
 }
 
 # Statements that bind no user, and why they may.
@@ -49,8 +56,10 @@ BACKGROUND = {
 
 
 @pytest.fixture(scope="module")
-async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, HashEmbedding(), schema="isolation", background=False) as mind:
+async def mind(database_url: str, storage: FolderStorage) -> AsyncIterator[NeuroMemory]:
+    async with NeuroMemory(
+        database_url, HashEmbedding(), storage=storage, schema="isolation", background=False
+    ) as mind:
         yield mind
 
 
@@ -100,7 +109,8 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
         "message_count=2",
         "waiting=2",
         "pending=2",
-        "count=1,",
+        "count=2,",
+        "file://",
     )
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
@@ -110,7 +120,7 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
             answer = repr(await call(view, name, asked))
         except NotFoundError as error:
             assert name in BY_ID
-            answer = str(error).replace(world.memory_id, "")  # the id that was asked for
+            answer = str(error).replace(world.memory_id, "").replace(world.document_id, "")  # the id that was asked for
         assert not any(sign in answer for sign in signs)
 
 
@@ -166,7 +176,7 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
         touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
     assert touched >= {
         "embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs", "graph_nodes",
-        "graph_edges",
+        "graph_edges", "documents",
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from neuromem.db import Session
 from neuromem.facades.context import Context, Where
 from neuromem.providers.storage import ObjectStorage
 from neuromem.queries.scope import Scope
-from neuromem.services.files import MAX_SECONDS, FileService, NewFile, Progress
+from neuromem.services.files import MAX_CATEGORY, MAX_SECONDS, MAX_TAG, FileService, NewFile, Progress
 from neuromem.services.search import UNCHANGED
 from neuromem.types import DEFAULT_ORIGIN, Document, FileHit, MemoryRef, MemoryType, Metadata, Page
 
@@ -207,12 +207,12 @@ def _filter(
     if (given := parse(where)) is not None:
         parts.append(given)
     if category is not None:
-        parts.append(F("category") == checks.name(category, "category"))
+        parts.append(F("category") == checks.name(category, "category", limit=MAX_CATEGORY))
     if tags is not None:
-        named = [checks.name(tag, "a tag") for tag in checks.items(tags, "tags", "texts")]
+        named = [checks.name(tag, "tags", limit=MAX_TAG) for tag in checks.items(tags, "tags", "texts")]
         parts += [F("tags").contains(tag) for tag in named]
     if file_type is not None:
-        parts.append(F("file_type") == checks.name(file_type, "file_type"))
+        parts.append(F("file_type") == checks.name(file_type, "file_type", limit=50))
     if document_id is not None:
         parts.append(F("document_id") == str(checks.identifier(document_id, "document_id")))
     if not parts:

@@ -160,6 +160,7 @@ class FileService:
         """Stores a text as a document; it needs no storage."""
         checks.name(user_id, "user_id")
         checks.function(progress, "progress")
+        check_text(about.filename, "title", limit=MAX_FILENAME)
         about = about.checked(self._session.stamp(origin))
         check_text(text, "text", limit=self._processor.limits.characters)
         encoded = text.encode()
@@ -438,7 +439,7 @@ def _category(value: object) -> str:
 
 def _tags(value: Any) -> tuple[str, ...]:
     """In one order, each once: the same tags are the same content."""
-    tags = {checks.name(tag, "a tag", limit=MAX_TAG) for tag in checks.items(value, "tags", "texts")}
+    tags = {checks.name(tag, "tags", limit=MAX_TAG) for tag in checks.items(value, "tags", "texts")}
     if len(tags) > MAX_TAGS:
         raise InvalidInputError(f"tags holds {len(tags)} tags; at most {MAX_TAGS} are accepted")
     return tuple(sorted(tags))
