@@ -10,6 +10,7 @@ from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from support.embedded import short_tmp_dir
+from support.storages import FolderStorage
 
 _numbers = itertools.count(1)
 
@@ -42,6 +43,12 @@ def embedding() -> LocalEmbedding:
     provider = LocalEmbedding()
     provider.ensure_installed()
     return provider
+
+
+@pytest.fixture(scope="session")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> FolderStorage:
+    """Where files of minds that tests share are kept."""
+    return FolderStorage(tmp_path_factory.mktemp("objects"))
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
     from neuromem._core import NeuroMemory, reembed
+    from neuromem.documents import FileLimits
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         Change,
         Diff,
         DigestResult,
+        Document,
         DominantEmotion,
         Emotion,
         EmotionPeriod,
@@ -41,6 +43,8 @@ if TYPE_CHECKING:
         ExtractionResult,
         ExtractionStatus,
         Fact,
+        FileHit,
+        FileProgress,
         GraphEdge,
         GraphFact,
         GraphNeighbor,
@@ -81,6 +85,7 @@ __all__ = [
     "Diff",
     "DigestPolicy",
     "DigestResult",
+    "Document",
     "DominantEmotion",
     "EmbeddingCall",
     "Emotion",
@@ -95,6 +100,9 @@ __all__ = [
     "ExtractionStatus",
     "F",
     "Fact",
+    "FileHit",
+    "FileLimits",
+    "FileProgress",
     "Filter",
     "GraphEdge",
     "GraphFact",
@@ -148,6 +156,7 @@ _HOMES = {
     "memground.filters": ("F", "Filter"),
     "memground.postgres.queue": ("JobPolicy",),
     "neuromem._core": ("NeuroMemory", "reembed"),
+    "neuromem.documents": ("FileLimits",),
     "neuromem.errors": (
         "ConfigurationError",
         "ConflictError",
@@ -171,6 +180,7 @@ _HOMES = {
         "Diff",
         "DigestResult",
         "DominantEmotion",
+        "Document",
         "Emotion",
         "EmotionPeriod",
         "EmotionProfile",
@@ -181,6 +191,8 @@ _HOMES = {
         "ExtractionResult",
         "ExtractionStatus",
         "Fact",
+        "FileHit",
+        "FileProgress",
         "GraphEdge",
         "GraphFact",
         "GraphNeighbor",

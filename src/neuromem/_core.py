@@ -14,9 +14,11 @@ from memground.postgres.queue import JobPolicy, JobQueue
 from memground.postgres.statistics import freshen
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
+from neuromem.documents import FileLimits
 from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
+from neuromem.providers.prepared import PreparedStorage
 from neuromem.providers.storage import ObjectStorage
 from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
 from neuromem.queries.digest import DIGEST
@@ -26,8 +28,10 @@ from neuromem.services.background import BackgroundWorker
 from neuromem.services.digesting import Digester, DigestJobs
 from neuromem.services.extracting import MessageExtractor
 from neuromem.services.extraction_jobs import ExtractionJobs
+from neuromem.services.file_processor import FileProcessor
 from neuromem.services.indexing import IndexKeeper
 from neuromem.services.reembedding import Progress, Reembedding
+from neuromem.services.stored_objects import REMOVE_OBJECT
 from neuromem.types import BackgroundStatus, DigestResult, ExtractionStatus, Reembedded
 
 
@@ -45,15 +49,17 @@ class NeuroMemory(Writer):
     in your home folder, `embedded:///folder` in a folder of yours. `embedding`: default the local MiniLM (English;
     install it once with `neuromem model install`). `schema`: the PostgreSQL schema all tables live in. `ranking`: how
     hits are scored. `llm`: the language model that extracts memories (None: messages are stored and searched as they
-    are). `storage`: where files are kept. `on_llm_call`, `on_embedding_call`: functions, async or not, told of every
-    call of a model (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
+    are). `storage`: where files are kept (LocalStorage, S3Storage or one of yours; None: with the embedded PostgreSQL a
+    folder beside its data). `on_llm_call`, `on_embedding_call`: functions, async or not, told of every call of a model
+    (`LLMCall`, `EmbeddingCall`); what they raise is logged. Providers you pass are yours to close.
     `auto_extract`: whether what is ingested is extracted; `extraction`: when (given without `llm`, a program that has
     one does it, such as `neuromem worker`); `hygiene`: how that is kept tidy. `digest`: when memories are reflected on
     by themselves (None: only when `digest()` is called).
     `graph_enabled`: whether extraction stores relations and `recall` reads them (`nm.graph` works either way).
     `background`: whether this program works off background jobs (True, False, or a JobPolicy with its settings).
     `clock`: tells the time. `pool_size`: database connections. `timezone`: an IANA name ("Europe/Lisbon"), by
-    whose clocks questions name times ("yesterday"), unless a call says otherwise.
+    whose clocks questions name times ("yesterday"), unless a call says otherwise. `file_limits`: how large files may
+    be (default: `FileLimits()`).
 
     Use it as `async with`, or call `init()` and `close()`. One instance belongs to one event loop.
     """
@@ -78,6 +84,7 @@ class NeuroMemory(Writer):
         on_llm_call: LLMHook | None = None,
         on_embedding_call: EmbeddingHook | None = None,
         timezone: str = "UTC",
+        file_limits: FileLimits | None = None,
     ) -> None:
         checks.instance(embedding, "embedding", EmbeddingProvider | None, "an EmbeddingProvider")
         checks.instance(llm, "llm", LLMProvider | None, "an LLMProvider such as OpenAILLM(…)")
@@ -91,6 +98,7 @@ class NeuroMemory(Writer):
         checks.instance(hygiene, "hygiene", HygieneRules | None, "HygieneRules")
         checks.instance(digest, "digest", DigestPolicy | None, "a DigestPolicy")
         checks.instance(background, "background", bool | JobPolicy, "True, False or a JobPolicy")
+        checks.instance(file_limits, "file_limits", FileLimits | None, "a FileLimits")
         checks.instance(clock, "clock", Clock | None, "a Clock")
         self._model = LocalEmbedding() if embedding is None else embedding
         self._owns_embedding = embedding is None
@@ -116,14 +124,22 @@ class NeuroMemory(Writer):
                 ranking=ranking or RankingProfile(),
                 announce=self._announce,
                 llm=None if llm is None else WatchedLLM(llm, on_llm_call),
-                storage=storage,
+                storage=self._prepared(storage),
                 extraction=self._extraction if auto_extract and (llm or extraction) is not None else None,
                 hygiene=hygiene or HygieneRules(),
                 digest=digest,
                 graph_enabled=graph_enabled,
                 timezone=checks.timezone(timezone),
+                files=FileProcessor(file_limits),
+                jobs=self._policy,
             )
         )
+
+    def _prepared(self, storage: ObjectStorage | None) -> ObjectStorage | None:
+        """The storage, or where files are kept beside an embedded server."""
+        if storage is not None:
+            return PreparedStorage(lambda: storage)
+        return None
 
     async def init(self) -> None:
         """Opens the database (creating or upgrading the schema) and starts the background worker.
@@ -136,7 +152,12 @@ class NeuroMemory(Writer):
         await self._db.init()
         if self._works and self._worker is None:
             self._worker = BackgroundWorker(
-                self._db, self._embedding, self._policy, self._extractor(), self._digester()
+                self._db,
+                self._embedding,
+                self._policy,
+                extractor=self._extractor(),
+                digester=self._digester(),
+                storage=self._context.storage,
             )
             self._worker.start()
             self._indexes = IndexKeeper(self._db)
@@ -246,7 +267,8 @@ class NeuroMemory(Writer):
         """Waits until no background work is left; failed work does not count.
 
         Turns that wait to be extracted are not waited for but extracted now, and memories that wait for a digest are
-        digested. Without a language model both are left to programs that have one. Raises UnavailableError after
+        digested. Without a language model both are left to programs that have one, and without a storage the removal of
+        objects to those that have one. Raises UnavailableError after
         `timeout` seconds.
         """
         if timeout is not None and not (isinstance(timeout, int | float) and timeout >= 0):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -269,7 +291,9 @@ class NeuroMemory(Writer):
                 await DigestJobs(session).hurry()
         async with self._db.read() as session:
             jobs = session.tables.jobs
-            kinds = [] if extracts else [jobs.c.kind.not_in((EXTRACT, DIGEST))]
+            undone = [] if extracts else [EXTRACT, DIGEST]
+            undone += [] if self._context.storage is not None else [REMOVE_OBJECT]
+            kinds = [jobs.c.kind != kind for kind in undone]
             return (await JobQueue(jobs).status(session, *kinds)).waiting
 
     async def background_status(self, user_id: str | None = None) -> BackgroundStatus:

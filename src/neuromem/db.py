@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import sys
 from collections.abc import AsyncGenerator, Hashable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -16,7 +17,7 @@ from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
-from memground.postgres.embedded import EmbeddedPostgres
+from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
 from memground.postgres.engine import DRIVER_ERRORS, Query, check_url, locking, open_engine, redact, reporting, sqlstate
 from memground.postgres.prepared import Record, prepared
 from memground.postgres.schema import extension, migrate, revision
@@ -109,6 +110,21 @@ class Session:
         else:  # together with the transaction's begin, which saves waiting for the server once
             async with self._reporting():
                 await self._connected(first=locking(name, shared=not alone))
+
+    @property
+    def begun(self) -> bool:
+        """Whether the transaction has run a statement."""
+        return self._open
+
+    @asynccontextmanager
+    async def apart(self) -> "AsyncGenerator[Session]":
+        """A transaction of its own beside this one, on another connection; it commits at the end of the block."""
+        session = Session(self._engine, self._url, self.tables, self.clock, self.hints, begin="BEGIN")
+        try:
+            yield session
+            await session.commit()
+        finally:
+            await session.close()
 
     def stamp(self, origin: str) -> Stamp:
         """Time and writer of the rows an operation writes."""
@@ -243,6 +259,13 @@ class Database:
     @property
     def tables(self) -> Tables:
         return self._opened(self._tables)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where an embedded server keeps its data; None of a server by its URL, or where there is no embedded one."""
+        if self._url is not None or sys.platform == "win32":
+            return None
+        return default_data_dir() if self._folder is None else self._folder
 
     @property
     def engine(self) -> AsyncEngine:

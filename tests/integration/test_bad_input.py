@@ -30,10 +30,11 @@ from neuromem import (
     Source,
     Triple,
 )
-from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
+from neuromem.facades import ConversationsFacade, FilesFacade, GraphFacade, KVFacade
 from neuromem.providers.embedding import EmbeddingProvider
 from support.calls import LONG_AGO, READS, WRITES, World, call, settle, state
 from support.embeddings import HashEmbedding
+from support.storages import FolderStorage
 
 DIMS = 8
 HUGE = "x" * 10_000_000
@@ -359,10 +360,42 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         Bad({"good": 1, "": 1}, "empty"),
         *(Bad({"good": 1, "bad": bad.value}, bad.says) for bad in NO_JSON),
     ],
+    "filename": bad_names("filename", 500),
+    "title": bad_names("title", 500),
+    "text": [NONE, *bad_texts(10_000_000)[:-1]],
+    "data": [
+        Bad(value, f"data must be bytes or a Path, got {type(value).__name__}") for value in (None, "x", 5, [b"x"])
+    ],
+    "category": bad_texts(100),
+    "tags": [
+        *(Bad(value, f"got {type(value).__name__}") for value in ("porto", 5, {"a": 1})),
+        *(Bad(["good", value], says) for value, says in ((None, "None"), (5, "5"), ("", "empty"), ("a\x00", "NUL"))),
+        Bad(["x" * 101], "at most 100"),
+    ],
+    "file_type": bad_texts(50),
+    "document_id": bad_ids("document_id"),
+    "page": [Bad(value, f"page={value!r}") for value in (0, -1, 2**31, True, 1.5, "1", [1])],
+    "expires_in": [Bad(value, f"expires_in={value!r}") for value in (None, 0, -1, 604_801, 1.5, True, "60")],
+    "progress": [Bad(value, f"got {type(value).__name__}") for value in ("x", 5, [])],
     "default": None,
     "include_conversations": None,
     "explain": None,
 }
+
+# What files are filtered by.
+NO_FILE_FILTER = [
+    *(bad for bad in NO_FILTER if bad.says in {"nosuch", "embedding", "user_id", "like", "metadata..x", "null", "or"}),
+    Bad({"content": "x"}, "content"),
+    Bad({"filename": "a\x00"}, "NUL"),
+    Bad({"file_size": {"gt": "much"}}, "much"),
+    Bad({"known_from": {"gt": "yesterday"}}, "yesterday"),
+]
+
+
+def refused(name: str, parameter: str) -> Sequence[Bad] | None:
+    """What a parameter of a call refuses."""
+    return NO_FILE_FILTER if name.startswith("files.") and parameter == "where" else REFUSED[parameter]
+
 
 OPTIONAL = {  # None means all users
     (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
@@ -376,7 +409,13 @@ NAMES_ITS_PART = frozenset(
     }
 )  # fmt: skip
 
-FACADES = {"": NeuroMemory, "kv.": KVFacade, "conversations.": ConversationsFacade, "graph.": GraphFacade}
+FACADES = {
+    "": NeuroMemory,
+    "kv.": KVFacade,
+    "conversations.": ConversationsFacade,
+    "graph.": GraphFacade,
+    "files.": FilesFacade,
+}
 PUBLIC = {
     prefix + name: function
     for prefix, cls in FACADES.items()
@@ -392,7 +431,7 @@ CASES = [
     (name, parameter)
     for name in (*READS, *WRITES)
     for parameter in inspect.signature(PUBLIC[name]).parameters
-    if parameter != "self" and REFUSED[parameter] is not None
+    if parameter != "self" and refused(name, parameter) is not None
 ]
 
 
@@ -417,8 +456,8 @@ def provider() -> Moody:
 
 
 @pytest.fixture(scope="module")
-async def mind(database_url: str, provider: Moody) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, provider, schema="bad_input", background=False) as mind:
+async def mind(database_url: str, provider: Moody, storage: FolderStorage) -> AsyncIterator[NeuroMemory]:
+    async with NeuroMemory(database_url, provider, storage=storage, schema="bad_input", background=False) as mind:
         yield mind
 
 
@@ -434,7 +473,7 @@ def test_every_public_call_is_tried() -> None:
 async def complaints(on: Any, name: str, parameter: str, arguments: dict[str, Any]) -> list[str]:
     """What is wrong with the answers of one call to every bad value of one parameter."""
     found: list[str] = []
-    for bad in REFUSED[parameter] or ():
+    for bad in refused(name, parameter) or ():
         if bad is NONE and (name, parameter) in OPTIONAL:
             continue
         try:
@@ -594,6 +633,8 @@ MADE_OF: dict[str, Sequence[Any]] = {
     "background": ["yes", 5, None],
     "ranking": ["best", 5],
     "clock": ["noon", 5],
+    "file_limits": [5, "big"],
+    "storage": ["folder", 5],
     "auto_extract": [None, 1, "yes"],
     "graph_enabled": [None, 1, "yes"],
     "digest": [True, 50, "daily"],

@@ -17,6 +17,7 @@ from neuromem.services.background import BackgroundWorker
 from support.calls import PRESENT_ONLY, READS, WRITES, call, settle
 from support.embeddings import HashEmbedding
 from support.reflecting_model import answer
+from support.storages import FolderStorage
 
 OWNER = re.compile(r"\b(?:user_id|scope_id|owner) = \$(\d+)")
 
@@ -35,6 +36,12 @@ BY_ID = {
     "graph.delete_node",
     "graph.update_edge",
     "graph.delete_edge",
+    "files.get_text",
+    "files.download",
+    "files.download_url",
+    "files.history",
+    "files.update",
+    "files.delete",
 }
 
 # Statements that bind no user, and why they may.
@@ -51,7 +58,7 @@ BACKGROUND = {
 
 
 @pytest.fixture(scope="module")
-async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
+async def mind(database_url: str, storage: FolderStorage) -> AsyncIterator[NeuroMemory]:
     async def reflect(messages: list[dict[str, Any]]) -> str:
         return answer({"messages": messages})
 
@@ -59,6 +66,7 @@ async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
         database_url,
         HashEmbedding(),
         CallbackLLM(reflect),
+        storage,
         schema="isolation",
         auto_extract=False,
         background=False,
@@ -115,6 +123,8 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
         "count=1,",
         "annotated=1,",
         "count=1)",
+        "count=2,",
+        "file://",
     )
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
@@ -124,7 +134,7 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
             answer = repr(await call(view, name, asked))
         except NotFoundError as error:
             assert name in BY_ID
-            answer = str(error).replace(world.memory_id, "")  # the id that was asked for
+            answer = str(error).replace(world.memory_id, "").replace(world.document_id, "")  # the id that was asked for
         assert not any(sign in answer for sign in signs)
 
 
@@ -183,7 +193,7 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
         touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
     assert touched >= {
         "embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs", "graph_nodes",
-        "graph_edges", "emotion_profiles",
+        "graph_edges", "documents", "emotion_profiles",
     }  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from support.calls import PRESENT_ONLY, READS, WRITES, World, call, settle
 from support.embeddings import HashEmbedding
+from support.storages import FolderStorage
 
 type Counters = dict[str, tuple[int, int, int]]
 
@@ -24,9 +25,9 @@ async def url(server: EmbeddedPostgres) -> str:
 
 
 @pytest.fixture(scope="module")
-async def mind(url: str) -> AsyncIterator[NeuroMemory]:
+async def mind(url: str, storage: FolderStorage) -> AsyncIterator[NeuroMemory]:
     """One connection, so that what it has counted can be flushed from outside the calls."""
-    async with NeuroMemory(url, HashEmbedding(), background=False, pool_size=1) as mind:
+    async with NeuroMemory(url, HashEmbedding(), storage=storage, background=False, pool_size=1) as mind:
         yield mind
 
 

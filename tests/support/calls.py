@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from neuromem import Episode, Fact, NeuroMemory, NewMessage, Source, Triple
+from neuromem import Document, Episode, Fact, NeuroMemory, NewMessage, Source, Triple
 
 type Arguments = dict[str, Any]
 
@@ -27,13 +27,14 @@ class World:
     memory_id: str
     first_version: int
     edge_id: str
+    document_id: str
     between: datetime
     """A moment after the first version of everything and before the second."""
 
 
 async def settle(mind: NeuroMemory, user: str) -> World:
-    """Gives a user two messages, a memory with its source and an emotion, a profile value and a graph, these in two
-    versions."""
+    """Gives a user two messages; a memory with its source and emotion, a profile value, a graph and a document, these in
+    two versions."""
     said = [NewMessage("user", "I moved to Porto", external_id="x1"), NewMessage("user", "and my sister to Oslo")]
     first, _ = await mind.conversations.add_messages_batch(user, said, session_id="s1")
     source = Source("message", first.message_id)
@@ -43,12 +44,21 @@ async def settle(mind: NeuroMemory, user: str) -> World:
     await mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]})
     await mind.graph.create_node(user, "place", "Porto")
     edge = await mind.graph.create_edge(user, "person", "Anna", "lives_in", "place", "Porto")
+    document = await _file(mind, user, "Trip to Porto.txt", "The hotel in Porto lies near the river.")
     between = datetime.now(UTC)
+    await mind.files.update(user, document.document_id, category="travel")
     await mind.update_memory(user, memory.memory_id, content="lives in Porto, near the river")
     await mind.kv.set("profile", user, "city", "Porto, Portugal")
     await mind.graph.update_node(user, "place", "Porto", {"country": "Portugal"})
     await mind.graph.update_edge(user, edge.edge_id, {"confidence": 0.9})
-    return World(user, first.message_id, memory.memory_id, memory.version, edge.edge_id, between)
+    return World(user, first.message_id, memory.memory_id, memory.version, edge.edge_id, document.document_id, between)
+
+
+async def _file(mind: NeuroMemory, user: str, name: str, text: str) -> Document:
+    """A file, or, of a mind that has nowhere to keep one, a document made from text."""
+    if mind._context.storage is None:
+        return await mind.files.create_from_text(user, name, text, tags=["a"])
+    return await mind.files.upload(user, name, text.encode(), tags=["a"])
 
 
 READS: Mapping[str, Callable[[World], Arguments]] = {
@@ -102,6 +112,13 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "graph.find_entity_facts": lambda w: {"user_id": w.user, "query": "Where does Annie live?"},
     "graph.node_history": lambda w: {"user_id": w.user, "node_type": "place", "node_id": "Porto"},
     "graph.edge_history": lambda w: {"user_id": w.user, "edge_id": w.edge_id},
+    "files.get": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "files.list": lambda w: {"user_id": w.user, "tags": ["a"], "where": {"file_type": "text"}},
+    "files.search": lambda w: {"user_id": w.user, "query": "Porto", "tags": ["a"], "document_id": w.document_id},
+    "files.get_text": lambda w: {"user_id": w.user, "document_id": w.document_id, "page": 1},
+    "files.download": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "files.download_url": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "files.history": lambda w: {"user_id": w.user, "document_id": w.document_id},
     "background_status": lambda w: {"user_id": w.user},
     "extraction_status": lambda w: {"user_id": w.user},
 }
@@ -172,6 +189,10 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "target_id": "Porto",
     },
     "digest": lambda w: {"user_id": w.user, "limit": 10},
+    "files.upload": lambda w: {"user_id": w.user, "filename": "a.md", "data": b"# Tea\n\nis served at five"},
+    "files.create_from_text": lambda w: {"user_id": w.user, "title": "Note", "text": "tea at five"},
+    "files.update": lambda w: {"user_id": w.user, "document_id": w.document_id, "tags": ["b"]},
+    "files.delete": lambda w: {"user_id": w.user, "document_id": w.document_id},
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},

@@ -27,7 +27,7 @@ from memground.text import fold
 from neuromem import Episode, F, Fact, NeuroMemory, NewMessage
 from neuromem.queries.messages import EXTRACTION
 from neuromem.types import Source, Value
-from support import law_digest, law_graph
+from support import law_digest, law_files, law_graph
 
 START = datetime(2024, 3, 1, 9, tzinfo=UTC)
 WAITS = tuple(timedelta(seconds=s) for s in (0, 0.000001, 30, 18_000, 777_600))
@@ -36,7 +36,7 @@ KINDS = (
     "say", "say", "import", "again", "remember", "remember", "remember past", "update", "update", "update past",
     "delete", "revert", "learn", "learn", "set", "set", "unset", "close", "rollback", "undo writer", "undo since",
     "undo reversal",
-    *law_graph.KINDS, *law_digest.KINDS,
+    *law_graph.KINDS, *law_digest.KINDS, *law_files.KINDS,
 )  # fmt: skip
 WORDS = ("porto", "tea", "rain", "anna", "boat", "music", "oslo")
 SESSIONS = ("s1", "s2", "s3")
@@ -97,7 +97,9 @@ def plan(steps: Iterable[Step]) -> list[Act]:
     for number, step in enumerate(steps):
         at += WAITS[step.wait]
         past = max(START - timedelta(days=60), at - BACKS[step.back])
-        known = past if step.kind in ("import", "again", "remember past", "update past", "relate past") else at
+        known = (
+            past if step.kind in ("import", "again", "remember past", "update past", "relate past", "file past") else at
+        )
         name, session = f"{step.kind}-{number}", SESSIONS[step.pick % 3]
         act = Act(step.kind, name, at, known, past, step.pick, step.word, session=session)
         match step.kind:
@@ -404,7 +406,7 @@ _ACTS: Mapping[str, Callable[[Life, Act], Awaitable[Act | None]]] = {
     "remember": _remember, "remember past": _remember, "update": _update,
     "update past": _update, "delete": _delete, "revert": _revert, "set": _set, "unset": _unset, "close": _close,
     "rollback": _reverse, "undo writer": _reverse, "undo since": _reverse, "undo reversal": _reverse,
-    **law_graph.ACTS, **law_digest.ACTS,
+    **law_graph.ACTS, **law_digest.ACTS, **law_files.ACTS,
 }  # fmt: skip
 
 
@@ -510,6 +512,8 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
     of_graph = law_graph.reads(on, user, moment, content_only=content_only)
     reads |= {f"graph: {name}": graph(read) for name, read in of_graph.items()}
     reads |= {name: graph(read) for name, read in law_digest.reads(on, user, moment).items()}
+    of_files = law_files.reads(on, life, NOWHERE, content_only=content_only)
+    reads |= {f"files: {name}": graph(read) for name, read in of_files.items()}
     if not content_only:
         reads |= {f"history {name}": history(name) for name in memories}
         reads |= {f"diff since {back}": diff(moment - back) for back in BACKS[2:]}

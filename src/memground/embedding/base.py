@@ -23,8 +23,8 @@ class EmbeddingProvider(ABC):
             async def embed(self, text: str) -> list[float]:
                 return await my_model(text)
 
-    Override ``embed_batch`` when the model can take many texts in one call, ``embed_query`` when it wants queries
-    marked as such, and ``model_id`` when one class serves several models.
+    Override ``embed_batch`` when the model can take many texts in one call, ``batches`` when it cannot take any number,
+    ``embed_query`` when it wants queries marked as such, and ``model_id`` when one class serves several models.
     """
 
     @property
@@ -48,6 +48,13 @@ class EmbeddingProvider(ABC):
     async def embed_batch(self, texts: list[str]) -> list[list[float]]:
         """The vectors of many texts, in the order of the texts. Default: one ``embed`` after the other."""
         return [await self.embed(text) for text in texts]
+
+    def batches(self, texts: list[str]) -> Iterable[list[str]]:
+        """The texts apart, in order, into what the model takes in one call of ``embed_batch``. Default: all at once.
+
+        Long work, such as a file of many pages, is embedded batch by batch, to show how far it is.
+        """
+        return [texts] if texts else []
 
     async def embed_query(self, text: str) -> list[float]:
         """The vector of a search query, for models that embed queries and passages differently. Default: ``embed``."""

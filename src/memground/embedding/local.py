@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from itertools import batched
@@ -34,6 +34,7 @@ _QUERY, _SINGLE, _BATCH = 0, 1, 2
 # waits for the run before it (50 ms at 512, 230 ms at 2048) and memory grows with the run (220 MB, 270 MB).
 _RUN_TOKENS = 512
 _TOKENISE_AT_ONCE = 64
+_BATCH_TEXTS = 32
 # The tokeniser reads a whole text before it cuts it to MAX_TOKENS. Tokens are about 5 characters long; 64 leave room
 # for runs of blanks and unknown words.
 _MAX_CHARACTERS = 64 * MAX_TOKENS
@@ -94,6 +95,10 @@ class LocalEmbedding(EmbeddingProvider):
             for index, vector in zip(run, result, strict=True):
                 vectors[index] = vector
         return vectors
+
+    def batches(self, texts: list[str]) -> Iterable[list[str]]:
+        """Runs of about a second."""
+        return (list(run) for run in batched(texts, _BATCH_TEXTS))
 
     async def close(self) -> None:
         """Finish what was begun, then release the thread and the memory. A later call loads the model again."""

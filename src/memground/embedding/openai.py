@@ -58,14 +58,12 @@ class OpenAIEmbedding(EmbeddingProvider):
         """The vectors in the order of the texts, by as few requests as the server's limits allow, one after another."""
         check_texts(texts)
         vectors: list[list[float]] = []
-        for request in self._requests(texts):
+        for request in self.batches(texts):
             vectors += await self._ask(request)
         return vectors
 
-    async def close(self) -> None:
-        await self._client.close()
-
-    def _requests(self, texts: list[str]) -> Iterator[list[str]]:
+    def batches(self, texts: list[str]) -> Iterator[list[str]]:
+        """What one request each carries, by the server's limits."""
         request: list[str] = []
         size = 0
         for text in texts:
@@ -77,6 +75,9 @@ class OpenAIEmbedding(EmbeddingProvider):
             size += length
         if request:
             yield request
+
+    async def close(self) -> None:
+        await self._client.close()
 
     async def _ask(self, texts: list[str]) -> list[list[float]]:
         from memground.embedding._openai_answer import Embeddings, ValidationError

@@ -1,6 +1,7 @@
 """Any sentence-transformers model, run by PyTorch on this machine."""
 
 import asyncio
+from collections.abc import Iterable
 from functools import partial
 from importlib import import_module
 from itertools import batched
@@ -63,6 +64,10 @@ class SentenceTransformerEmbedding(EmbeddingProvider):
         check_texts(texts)
         runs = [self._encode(list(run), _BATCH) for run in batched(texts, _RUN_TEXTS)]
         return [vector for vectors in await asyncio.gather(*runs) for vector in vectors]
+
+    def batches(self, texts: list[str]) -> Iterable[list[str]]:
+        """Runs of what the model takes at once."""
+        return (list(run) for run in batched(texts, _RUN_TEXTS))
 
     async def close(self) -> None:
         """Finish what was begun and end the thread. The provider cannot be used afterwards."""

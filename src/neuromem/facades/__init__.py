@@ -6,6 +6,7 @@ transaction, `AsOf` only reads, at one moment.
 
 from neuromem.facades.context import Context, SessionSource, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
+from neuromem.facades.files import FilesFacade, FilesReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
 from neuromem.facades.reading import AsOf, Reader
@@ -16,6 +17,8 @@ __all__ = [
     "Context",
     "ConversationsFacade",
     "ConversationsReader",
+    "FilesFacade",
+    "FilesReader",
     "GraphFacade",
     "GraphReader",
     "KVFacade",

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from memground.clock import Clock, as_utc
 from memground.embedding import EmbeddingProvider
 from memground.filters import Filter
+from memground.postgres.queue import JobPolicy
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -16,6 +17,7 @@ from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRu
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.ranking import RankingProfile
+from neuromem.services.file_processor import FileProcessor
 
 type Where = Filter | Mapping[str, Any]
 
@@ -35,8 +37,9 @@ class Context:
     `as_of`: the moment every read is about (None: each call says). `announce` is told after a write that made
     background work. `llm` and `storage` are None where none was given. `extraction`: when what is ingested is extracted
     (None: never by itself), `hygiene`: how that is kept tidy; `digest`: when memories are reflected on by themselves
-    (None: never). `graph_enabled`: whether extraction stores relations and
-    recall reads them. `timezone`: whose clocks say what "yesterday" is, where a call does not say.
+    (None: never). `graph_enabled`: whether extraction stores relations and recall reads them. `timezone`: whose clocks
+    say what "yesterday" is, where a call does not say. `files` reads what is uploaded; `jobs`: how background work is
+    done.
     """
 
     source: SessionSource
@@ -52,6 +55,8 @@ class Context:
     digest: DigestPolicy | None = None
     graph_enabled: bool = True
     timezone: tzinfo = UTC
+    files: FileProcessor = field(default_factory=FileProcessor)
+    jobs: JobPolicy = field(default_factory=JobPolicy)
 
     def view(self, as_of: datetime | None = None, valid_at: datetime | None = None) -> View:
         asked = None if as_of is None else as_utc(as_of, "as_of")

@@ -8,6 +8,7 @@ from neuromem import checks
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsReader
 from neuromem.facades.feeling import Feeling
+from neuromem.facades.files import FilesReader
 from neuromem.facades.graph import GraphReader
 from neuromem.facades.kv import KVReader
 from neuromem.queries.scope import Scope
@@ -36,12 +37,14 @@ class Reader(Feeling):
     kv: KVReader
     conversations: ConversationsReader
     graph: GraphReader
+    files: FilesReader
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self.kv = KVReader(context)
         self.conversations = ConversationsReader(context)
         self.graph = GraphReader(context)
+        self.files = FilesReader(context)
 
     async def recall(
         self,

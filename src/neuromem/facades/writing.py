@@ -9,6 +9,7 @@ from uuid import UUID
 from neuromem import checks
 from neuromem.facades.context import Context
 from neuromem.facades.conversations import ConversationsFacade
+from neuromem.facades.files import FilesFacade
 from neuromem.facades.graph import GraphFacade
 from neuromem.facades.kv import KVFacade
 from neuromem.facades.reading import Reader
@@ -41,12 +42,14 @@ class Writer(Reader):
     kv: KVFacade
     conversations: ConversationsFacade
     graph: GraphFacade
+    files: FilesFacade
 
     def __init__(self, context: Context) -> None:
         super().__init__(context)
         self.kv = KVFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]  # set once, never reassigned
         self.conversations = ConversationsFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
         self.graph = GraphFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
+        self.files = FilesFacade(context)  # pyright: ignore[reportIncompatibleVariableOverride]
 
     async def ingest(
         self,

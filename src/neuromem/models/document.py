@@ -8,12 +8,15 @@ from neuromem.models.columns import updated_at
 
 _CONTENT = (
     "filename", "file_type", "mime_type", "file_size", "object_key", "extracted_text", "embedding_id", "category",
-    "tags", "metadata_", "source_type",
+    "tags", "metadata_", "source_type", "title", "page_count", "chunk_count", "content_hash", "warnings",
 )  # fmt: skip
 
 
 def documents(metadata: MetaData) -> VersionedTable:
-    """`embedding_id` names the logical id of the memory that stands for the document."""
+    """`embedding_id` names the logical id of the memory that stands for the document: its first chunk.
+
+    `extracted_text` holds the pages with a form feed between them; `content_hash` is the SHA-256 of the bytes.
+    """
     table = Table(
         "documents",
         metadata,
@@ -31,6 +34,11 @@ def documents(metadata: MetaData) -> VersionedTable:
         Column("metadata_", JSONB, nullable=False),
         Column("source_type", String(50)),
         updated_at(),
+        Column("title", String(500)),
+        Column("page_count", Integer),
+        Column("chunk_count", Integer),
+        Column("content_hash", String(64)),
+        Column("warnings", JSONB),
     )
     version_indexes("doc", table, "document_id")
     Index("ix_doc_user", table.c.user_id)

@@ -2,6 +2,8 @@
 
 from abc import ABC, abstractmethod
 
+from memground.errors import UnsupportedError
+
 
 class ObjectStorage(ABC):
     """Keeps bytes under keys of its own making. Raises ``UnavailableError`` when it cannot be reached now,
@@ -26,6 +28,17 @@ class ObjectStorage(ABC):
     @abstractmethod
     async def get_presigned_url(self, object_key: str, expires_in: int = 3600) -> str:
         """An address anybody can download them from for `expires_in` seconds."""
+
+    async def delete_prefix(self, prefix: str) -> None:
+        """Removes everything whose key begins with `prefix`, which was given to one `upload` alone.
+
+        That is how what an upload left is found when its program was killed before it could tell the key. A storage
+        that does not offer this keeps such an object, and the job that should remove it shows this error.
+        """
+        raise UnsupportedError(
+            f"{type(self).__name__} has no delete_prefix, so what an upload that was cut off may have left under "
+            f"{prefix!r} stays there; write one, or remove it by hand"
+        )
 
     async def close(self) -> None:  # noqa: B027 - overriding is optional
         """Release connections. Default: nothing to release."""

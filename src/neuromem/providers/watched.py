@@ -3,7 +3,7 @@
 import inspect
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -132,6 +132,9 @@ class WatchedEmbedding(EmbeddingProvider):
 
     async def embed_batch(self, texts: list[str]) -> list[list[float]]:
         return await self._watch(texts, partial(self._embedding.embed_batch, texts))
+
+    def batches(self, texts: list[str]) -> Iterable[list[str]]:
+        return self._embedding.batches(texts)
 
     async def embed_query(self, text: str) -> list[float]:
         return await self._watch([text], partial(self._embedding.embed_query, text))

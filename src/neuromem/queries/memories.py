@@ -38,6 +38,7 @@ from memground.postgres.versioned import history, known, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries import times
+from neuromem.queries.documents import in_files
 from neuromem.queries.filters import memory_columns
 from neuromem.queries.scope import Shape, built_once
 from neuromem.ranking import RankingProfile
@@ -58,7 +59,8 @@ def _statistics(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
 def _narrowing(tables: Tables, shape: Shape) -> list[ColumnElement[bool]]:
     table = tables.embeddings.table
     passing = [] if shape.where is None else [compile_sql(shape.where, memory_columns(tables))]
-    return [*shape.of_types(table), *shape.true(table), *passing]
+    filed = [in_files(tables, shape)] if shape.in_files else []
+    return [*shape.of_types(table), *shape.true(table), *passing, *filed]
 
 
 def columns(tables: Tables) -> list[ColumnElement[Any]]:

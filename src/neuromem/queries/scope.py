@@ -24,12 +24,15 @@ _KEPT = 64
 
 @dataclass(frozen=True)
 class Shape:
-    """Which conditions a read has: in the past, at a moment of the world, of some memory types, passing a filter."""
+    """Which conditions a read has: in the past, at a moment of the world, of some memory types, passing a filter; of
+    passages of files only, passing a filter over files."""
 
     past: bool = False
     valid: bool = False
     typed: bool = False
     where: Filter | None = None
+    in_files: bool = False
+    of_files: Filter | None = None
 
     def known(self, table: FromClause, owner: str = "user_id") -> ColumnElement[bool]:
         """The user's rows that the view knows; `owner` is the column with the user's id."""
@@ -47,17 +50,27 @@ class Shape:
 
 @dataclass(frozen=True)
 class Scope:
-    """Which rows a read is about: the user's, of some memory types, passing a filter, in a view."""
+    """Which rows a read is about: the user's, of some memory types, passing a filter, in a view.
+
+    `in_files`: only passages of files, of those that pass `of_files`.
+    """
 
     user_id: str
     view: View
     memory_types: Sequence[str] | None = None
     where: Filter | None = None
+    in_files: bool = False
+    of_files: Filter | None = None
 
     @property
     def shape(self) -> Shape:
         return Shape(
-            self.view.known_at is not None, self.view.valid_at is not None, self.memory_types is not None, self.where
+            self.view.known_at is not None,
+            self.view.valid_at is not None,
+            self.memory_types is not None,
+            self.where,
+            self.in_files,
+            self.of_files,
         )
 
     def values(self, **more: Any) -> dict[str, Any]:
@@ -88,7 +101,7 @@ def built_once[**P](
 
     @wraps(build)
     def statement(tables: Tables, shape: Shape, *args: P.args, **kwargs: P.kwargs) -> Query:
-        if shape.where is not None:
+        if shape.where is not None or shape.of_files is not None:
             return build(tables, shape, *args, **kwargs)
         return kept(tables, shape, *args, **kwargs)  # pyright: ignore[reportArgumentType]  # all of them hash
 

@@ -12,6 +12,7 @@ from memground.embedding import EmbeddingProvider, check_vectors
 from memground.errors import UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database, Session
+from neuromem.providers.storage import ObjectStorage
 from neuromem.queries import messages as queries
 from neuromem.queries.digest import DIGEST
 from neuromem.queries.extraction import EXTRACT
@@ -19,6 +20,7 @@ from neuromem.queries.messages import EMBED_MESSAGE
 from neuromem.services.digesting import Digester
 from neuromem.services.extracting import CALLS_AT_ONCE, MessageExtractor
 from neuromem.services.job_loop import JobLoop
+from neuromem.services.stored_objects import REMOVE_OBJECT, ObjectRemover
 
 type _Vectors = dict[uuid.UUID, list[float]]
 type _Failure = tuple[Exception, list[uuid.UUID]]
@@ -27,7 +29,8 @@ _log = logging.getLogger("neuromem.background")
 
 
 class BackgroundWorker:
-    """Makes the vectors of messages; with an extractor memories of conversations, with a digester insights of these.
+    """Makes the vectors of messages; with an extractor memories of conversations, with a digester insights of these;
+    with a storage, removes objects.
 
     Each has a loop of its own, so that a slow language model keeps no vector waiting. Several workers, in one process
     or many, share the work.
@@ -38,8 +41,10 @@ class BackgroundWorker:
         database: Database,
         embedding: EmbeddingProvider,
         policy: JobPolicy | None = None,
+        *,
         extractor: MessageExtractor | None = None,
         digester: Digester | None = None,
+        storage: ObjectStorage | None = None,
     ) -> None:
         policy = policy or JobPolicy()
         embedder = MessageEmbedder(database, embedding, JobQueue(database.tables.jobs, policy))
@@ -51,6 +56,9 @@ class BackgroundWorker:
             self._loops.append(self._extraction)
         if digester is not None:
             self._loops.append(JobLoop(database, replace(policy, batch=1), DIGEST, digester.work))
+        if storage is not None:
+            remover = ObjectRemover(database, storage, policy)
+            self._loops.append(JobLoop(database, policy, REMOVE_OBJECT, remover.work))
 
     def start(self) -> None:
         for loop in self._loops:

@@ -61,6 +61,7 @@ _SHOWN: dict[Kind, Callable[[Row, View], Any]] = {
     "memory": rows.memory,
     "message": rows.message,
     "kv": rows.key_value,
+    "document": rows.document,
     "graph_node": rows.graph_node,
     "graph_edge": rows.graph_edge,
 }

@@ -50,14 +50,14 @@ class MemoryService:
         """A page of memories, the last written first."""
         checks.name(scope.user_id, "user_id")
         checks.limit(limit)
-        version, last = (None, None) if cursor is None else _position(cursor)
+        version, last = (None, None) if cursor is None else position(cursor)
         statement = queries.page(self._tables, scope.shape, after=cursor is not None)
         values = scope.values(version=version, id=last, limit=limit + 1)
         found = (await self._session.execute(statement, values)).mappings().all()
         shown = found[:limit]
         sources = await self.sources(scope, [row["memory_id"] for row in shown])
         items = tuple(rows.memory(row, scope.view, sources.get(row["memory_id"], ())) for row in shown)
-        return Page(items, _cursor(shown[-1]) if len(found) > limit else None)
+        return Page(items, cursor_of(shown[-1]) if len(found) > limit else None)
 
     async def history(self, user_id: str, memory_id: MemoryRef, view: View) -> Versions:
         """All versions the view knows of, newest first; raises NotFoundError when there is none."""
@@ -214,11 +214,13 @@ def _unknown(user_id: str, memory_id: MemoryRef) -> NotFoundError:
     return NotFoundError(f"user {user_id!r} has no memory {memory_id}")
 
 
-def _cursor(row: Row) -> str:
+def cursor_of(row: Row) -> str:
+    """What leads to the page after the one that ends with this row."""
     return base64.urlsafe_b64encode(json.dumps([row["version"], str(row["id"])]).encode()).decode()
 
 
-def _position(cursor: str) -> tuple[int, uuid.UUID]:
+def position(cursor: str) -> tuple[int, uuid.UUID]:
+    """(version, id) of the row a cursor was made of."""
     try:
         version, row_id = json.loads(base64.urlsafe_b64decode(cursor.encode()))
         return checks.whole(version, "version", 0, checks.MAX_VERSION), uuid.UUID(row_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 from memground.postgres.engine import Row
 from memground.view import View
-from neuromem.types import GraphEdge, GraphNode, KeyValue, Memory, Message, Source
+from neuromem.types import Document, GraphEdge, GraphNode, KeyValue, Memory, Message, Source
 
 
 def _version(row: Row, view: View) -> dict[str, Any]:
@@ -72,6 +72,27 @@ def key_value(row: Row, view: View) -> KeyValue:
         origin=row["origin"],
         created_at=row["created_at"],
         updated_at=row["recorded_at"],
+    )
+
+
+def document(row: Row, view: View) -> Document:
+    return Document(
+        document_id=str(row["document_id"]),
+        filename=row["filename"],
+        title=row["title"],
+        file_type=row["file_type"],
+        mime_type=row["mime_type"],
+        file_size=row["file_size"],
+        category=row["category"],
+        tags=tuple(row["tags"] or ()),
+        metadata=row["metadata_"],
+        pages=row["page_count"] or 0,
+        chunks=row["chunk_count"] or 0,
+        source_type=row["source_type"],
+        content_hash=row["content_hash"],
+        object_key=row["object_key"],
+        warnings=tuple(row["warnings"] or ()),
+        **_version(row, view),
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Collection, Generator, Iterable, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -72,8 +72,22 @@ class SearchService:
         if not new:
             return []
         await self._embed_rows(row for row in new if row["memory_id"] not in stored)
-        await self._session.hold(user_id)
         named = [row["memory_id"] for row, m in zip(new, memories, strict=True) if m.external_id is not None]
+        return await self.store(user_id, new, links, named, stamp)
+
+    async def store(
+        self,
+        user_id: str,
+        new: Sequence[dict[str, Any]],
+        links: Mapping[uuid.UUID, Sequence[Source]],
+        named: Sequence[uuid.UUID],
+        stamp: Stamp,
+    ) -> list[Memory]:
+        """Stores rows of `memory_row` that have their vectors, and what they came from; returns them in order.
+
+        `named`: those an external id names; where one is current, it is returned as it is.
+        """
+        await self._session.hold(user_id)
         there = await self._placed(user_id, new, named, stamp) if named else {}
         fresh = {row["memory_id"]: row for row in reversed(new) if row["memory_id"] not in there}  # the first counts
         links = {key: links[key] for key in fresh}
@@ -94,7 +108,7 @@ class SearchService:
     async def stored(self, user_id: str, external_ids: Sequence[str]) -> set[uuid.UUID]:
         """The ids of the memories the user already has under these external ids."""
         checks.name(user_id, "user_id")
-        return set(await self._current(user_id, [_named(user_id, name) for name in external_ids]))
+        return set(await self._current(user_id, [external_key(user_id, name) for name in external_ids]))
 
     async def _placed(
         self, user_id: str, new: Sequence[dict[str, Any]], named: Sequence[uuid.UUID], stamp: Stamp
@@ -196,7 +210,7 @@ class SearchService:
         if best is Scan.EXACT:
             return best
         shape = scope.shape
-        filtered = shape.typed or shape.valid or shape.where is not None
+        filtered = shape.typed or shape.valid or shape.in_files or shape.where is not None
         if filtered and await self._session.scalar(is_few(self._tables, shape), scope.values()):
             return Scan.EXACT
         return best
@@ -297,7 +311,7 @@ def memory_row(user_id: str, memory: NewMemory, stamp: Stamp) -> dict[str, Any]:
     valid_from, valid_to = checks.validity(memory.valid_from, memory.valid_to)
     known_from = versioned.check_known(memory.known_at, stamp)
     values = {
-        "memory_id": uuid.uuid4() if memory.external_id is None else _named(user_id, memory.external_id),
+        "memory_id": uuid.uuid4() if memory.external_id is None else external_key(user_id, memory.external_id),
         "user_id": user_id,
         "content": check_text(memory.content, "content"),
         "words": keys(user_id, words(memory.content)),
@@ -311,7 +325,7 @@ def memory_row(user_id: str, memory: NewMemory, stamp: Stamp) -> dict[str, Any]:
     return versioned.new_row(stamp, values, known_from=known_from)
 
 
-def _named(user_id: str, external_id: str) -> uuid.UUID:
+def external_key(user_id: str, external_id: str) -> uuid.UUID:
     """The id of the memory a user's external id names, always the same."""
     checks.name(external_id, "external_id")
     return uuid.uuid5(uuid.NAMESPACE_OID, f"memory/{len(user_id)}/{user_id}{external_id}")

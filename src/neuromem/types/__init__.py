@@ -18,6 +18,7 @@ from neuromem.types.extraction import (
     Reason,
     Triple,
 )
+from neuromem.types.files import Document, FileHit, FileProgress
 from neuromem.types.graph import GraphEdge, GraphFact, GraphNeighbor, GraphNode, GraphPath, StoredTriples
 from neuromem.types.history import Change, Diff, Kind, Reversal
 from neuromem.types.kv import PROFILE_NAMESPACE, KeyValue
@@ -34,6 +35,7 @@ __all__ = [
     "Change",
     "Diff",
     "DigestResult",
+    "Document",
     "DominantEmotion",
     "Dropped",
     "Emotion",
@@ -46,6 +48,8 @@ __all__ = [
     "ExtractionResult",
     "ExtractionStatus",
     "Fact",
+    "FileHit",
+    "FileProgress",
     "GraphEdge",
     "GraphFact",
     "GraphNeighbor",

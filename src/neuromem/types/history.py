@@ -6,12 +6,13 @@ from datetime import datetime
 from typing import Literal
 
 from neuromem.types.conversations import Message
+from neuromem.types.files import Document
 from neuromem.types.graph import GraphEdge, GraphNode
 from neuromem.types.kv import KeyValue
 from neuromem.types.memories import Memory
 from neuromem.types.values import Value
 
-type Kind = Literal["memory", "message", "kv", "graph_node", "graph_edge"]
+type Kind = Literal["memory", "message", "kv", "document", "graph_node", "graph_edge"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,8 +24,8 @@ class Change(Value):
 
     kind: Kind
     id: str
-    before: Memory | Message | KeyValue | GraphNode | GraphEdge | None
-    after: Memory | Message | KeyValue | GraphNode | GraphEdge | None
+    before: Memory | Message | KeyValue | Document | GraphNode | GraphEdge | None
+    after: Memory | Message | KeyValue | Document | GraphNode | GraphEdge | None
 
 
 @dataclass(frozen=True, slots=True)
