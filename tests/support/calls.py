@@ -33,7 +33,7 @@ class World:
 
 
 async def settle(mind: NeuroMemory, user: str) -> World:
-    """Gives a user two messages; a memory with its source and emotion, a profile value, a graph and a document, these in
+    """Gives a user two messages; a memory with its source and emotion, a profile value, a graph, a document; these in
     two versions."""
     said = [NewMessage("user", "I moved to Porto", external_id="x1"), NewMessage("user", "and my sister to Oslo")]
     first, _ = await mind.conversations.add_messages_batch(user, said, session_id="s1")
