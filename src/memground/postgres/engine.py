@@ -248,6 +248,11 @@ async def give_way(connection: Executor, seconds: float) -> None:
     await connection.execute(select(func.set_config("lock_timeout", f"{seconds * 1000:.0f}ms", True)))
 
 
+async def plan_anew(connection: Executor) -> None:
+    """Has the transaction's statements planned for what the tables hold now, not for what they held when first run."""
+    await connection.execute(select(func.set_config("plan_cache_mode", "force_custom_plan", True)))
+
+
 async def lock_names(connection: Executor, names: Sequence[str]) -> None:
     """Holds several names until the transaction ends, each alone, in the order given."""
     keys = bindparam("keys", [advisory_key(name) for name in names], type_=ARRAY(BigInteger))

@@ -19,7 +19,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    exists,
     func,
     literal,
     select,
@@ -48,23 +47,19 @@ _NOT_LIVED = (MemoryType.INSIGHT, MemoryType.DOCUMENT)
 
 def said(table: Table | Any) -> ColumnElement[str]:
     """A fingerprint of what a version of a memory says: its text, when that ended, what was felt."""
-    ended = func.extract("epoch", table.c.valid_to)
-    felt = table.c.metadata_.op("->")(literal("emotion", String))
-    return func.md5(cast(func.jsonb_build_array(table.c.content, ended, felt), String))
-
-
-def _marks(tables: Tables) -> list[ColumnElement[bool]]:
-    table = tables.memory_sources.table
-    return [owned(table), table.c.derived_kind == DIGEST, known_now(table)]
+    ended = func.coalesce(cast(func.extract("epoch", table.c.valid_to), String), "")
+    felt = func.coalesce(cast(table.c.metadata_.op("->")(literal("emotion", String)), String), "")
+    return func.md5(func.concat(table.c.content, "\x1f", ended, "\x1f", felt))
 
 
 def _news(tables: Tables) -> list[ColumnElement[bool]]:
     """Memories that say something no digest has read of them."""
     table, mark = tables.embeddings.table, tables.memory_sources.table
-    same = mark.c.span[_READ].astext == said(table)
-    read = exists().where(*_marks(tables), mark.c.source_id == table.c.memory_id, same)
+    its_own = (owned(mark), mark.c.source_id == table.c.memory_id, mark.c.derived_kind == DIGEST, known_now(mark))
+    # Looked up for each: as a join, where statistics lag behind, every memory would be compared with every mark.
+    read = select(mark.c.span[_READ].astext).where(*its_own).limit(1).correlate(table).scalar_subquery()
     lived = (table.c.memory_type != kind for kind in _NOT_LIVED)
-    return [owned(table), known_now(table), *lived, ~read]
+    return [owned(table), known_now(table), *lived, read.is_distinct_from(said(table))]
 
 
 @built_once
@@ -73,6 +68,12 @@ def news(tables: Tables, shape: Shape) -> Query:
     table = tables.embeddings.table
     order = (table.c.event_at.desc(), table.c.version.desc(), table.c.id.desc())
     return select(*columns(tables)).where(*_news(tables)).order_by(*order).limit(bindparam("limit", type_=Integer))
+
+
+@built_once
+def first_news(tables: Tables, shape: Shape) -> Query:
+    """(memory_id) of one of the memories that are news."""
+    return select(tables.embeddings.table.c.memory_id).where(*_news(tables)).limit(1)
 
 
 @built_once

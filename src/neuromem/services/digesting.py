@@ -185,7 +185,7 @@ class Digester:
 
     async def _nothing_new(self, user_id: str) -> bool:
         async with self._database.read() as session:
-            return not await self._service(session).count_news(user_id)
+            return not await self._service(session).has_news(user_id)
 
     async def _unchanged(self, user_id: str) -> DigestResult:
         async with self._database.read() as session:

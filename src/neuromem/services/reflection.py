@@ -12,7 +12,7 @@ from memground.clock import Stamp
 from memground.embedding import EmbeddingProvider
 from memground.errors import ConflictError
 from memground.postgres import versioned
-from memground.postgres.engine import Row
+from memground.postgres.engine import Row, plan_anew
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
@@ -111,6 +111,7 @@ class ReflectionService:
         scope = Scope(checks.name(user_id, "user_id"), view)
         shape, values = scope.shape, scope.values(limit=checks.limit(limit))
         fetch, tables = self._session.fetch, self._tables
+        await plan_anew(self._session)
         (all_news,) = await fetch(queries.all_news(tables, shape), values)
         if not all_news["count"]:
             return None
@@ -129,8 +130,15 @@ class ReflectionService:
     async def count_news(self, user_id: str) -> int:
         """How many memories no digest has read."""
         scope = Scope(user_id, View(now=self._session.clock.now()))
+        await plan_anew(self._session)
         found = await self._session.fetch(queries.all_news(self._tables, scope.shape), scope.values())
         return found[0]["count"]
+
+    async def has_news(self, user_id: str) -> bool:
+        """Whether there is a memory no digest has read."""
+        scope = Scope(user_id, View(now=self._session.clock.now()))
+        await plan_anew(self._session)
+        return bool(await self._session.fetch(queries.first_news(self._tables, scope.shape), scope.values()))
 
     async def reflect(self, material: Material) -> Reflected:
         """Asks the language model, once or, where the news tells of emotions, twice; then one batch of vectors."""
@@ -171,6 +179,7 @@ class ReflectionService:
         Raises ConflictError where a memory it rests on was changed or forgotten since it was read.
         """
         await self._session.hold(user_id)
+        await plan_anew(self._session)
         if not await self.stands(user_id, material):
             raise ConflictError("memories that a digest has read were changed or forgotten meanwhile")
         run = uuid.uuid4()
