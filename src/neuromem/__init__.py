@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
     from neuromem._core import NeuroMemory, reembed
+    from neuromem.documents.limits import FileLimits
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.providers.local_storage import LocalStorage
+    from neuromem.providers.s3_storage import S3Storage
+    from neuromem.providers.storage import ObjectStorage
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -84,6 +88,7 @@ __all__ = [
     "ExtractionStatus",
     "F",
     "Fact",
+    "FileLimits",
     "Filter",
     "GraphEdge",
     "GraphFact",
@@ -97,6 +102,7 @@ __all__ = [
     "JobPolicy",
     "KeyValue",
     "LLMCall",
+    "LocalStorage",
     "ManualClock",
     "Memory",
     "MemoryStoreError",
@@ -110,6 +116,7 @@ __all__ = [
     "NewMemory",
     "NewMessage",
     "NotFoundError",
+    "ObjectStorage",
     "Page",
     "Period",
     "ProviderError",
@@ -117,6 +124,7 @@ __all__ = [
     "RecallResult",
     "Reembedded",
     "Reversal",
+    "S3Storage",
     "Session",
     "Source",
     "Stats",
@@ -137,6 +145,7 @@ _HOMES = {
     "memground.filters": ("F", "Filter"),
     "memground.postgres.queue": ("JobPolicy",),
     "neuromem._core": ("NeuroMemory", "reembed"),
+    "neuromem.documents.limits": ("FileLimits",),
     "neuromem.errors": (
         "ConfigurationError",
         "ConflictError",
@@ -151,6 +160,9 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.providers.local_storage": ("LocalStorage",),
+    "neuromem.providers.s3_storage": ("S3Storage",),
+    "neuromem.providers.storage": ("ObjectStorage",),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),
