@@ -2,9 +2,10 @@
 
 import itertools
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import pytest
+from dev.servers.s3 import S3Server
 
 from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
@@ -49,6 +50,13 @@ def embedding() -> LocalEmbedding:
 def storage(tmp_path_factory: pytest.TempPathFactory) -> FolderStorage:
     """Where files of minds that tests share are kept."""
     return FolderStorage(tmp_path_factory.mktemp("objects"))
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """A real S3 gateway: `s3.endpoint`, `s3.access_key`, `s3.secret_key`. Tests keep apart by bucket."""
+    with S3Server() as server:
+        yield server
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from memground.filters import F, Filter
     from memground.postgres.queue import JobPolicy
     from neuromem._core import NeuroMemory, reembed
-    from neuromem.documents import FileLimits
+    from neuromem.documents.limits import FileLimits
     from neuromem.errors import (
         ConfigurationError,
         ConflictError,
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
         UnsupportedError,
     )
     from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
+    from neuromem.providers.local_storage import LocalStorage
+    from neuromem.providers.s3_storage import S3Storage
+    from neuromem.providers.storage import ObjectStorage
     from neuromem.providers.watched import EmbeddingCall, LLMCall
     from neuromem.ranking import RankingProfile
     from neuromem.relations import GraphRules
@@ -105,6 +108,7 @@ __all__ = [
     "JobPolicy",
     "KeyValue",
     "LLMCall",
+    "LocalStorage",
     "ManualClock",
     "Memory",
     "MemoryStoreError",
@@ -118,6 +122,7 @@ __all__ = [
     "NewMemory",
     "NewMessage",
     "NotFoundError",
+    "ObjectStorage",
     "Page",
     "Period",
     "ProviderError",
@@ -125,6 +130,7 @@ __all__ = [
     "RecallResult",
     "Reembedded",
     "Reversal",
+    "S3Storage",
     "Session",
     "Source",
     "Stats",
@@ -145,7 +151,7 @@ _HOMES = {
     "memground.filters": ("F", "Filter"),
     "memground.postgres.queue": ("JobPolicy",),
     "neuromem._core": ("NeuroMemory", "reembed"),
-    "neuromem.documents": ("FileLimits",),
+    "neuromem.documents.limits": ("FileLimits",),
     "neuromem.errors": (
         "ConfigurationError",
         "ConflictError",
@@ -160,6 +166,9 @@ _HOMES = {
         "UnsupportedError",
     ),
     "neuromem.extraction.policy": ("ExtractionPolicy", "HygieneRules"),
+    "neuromem.providers.local_storage": ("LocalStorage",),
+    "neuromem.providers.s3_storage": ("S3Storage",),
+    "neuromem.providers.storage": ("ObjectStorage",),
     "neuromem.providers.watched": ("EmbeddingCall", "LLMCall"),
     "neuromem.ranking": ("RankingProfile",),
     "neuromem.relations": ("GraphRules",),

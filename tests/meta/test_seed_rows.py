@@ -46,6 +46,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "ObjectStorage.download(object_key) gives bytes",
         "ObjectStorage.delete(object_key)",
         "ObjectStorage.get_presigned_url(object_key, expires_in=3600) gives an address",
+        "S3Storage by boto3: MinIO, AWS S3, Huawei OBS",
     ),
     "5.4": (
         "an embedding of one's own: a subclass with dims and embed",
@@ -132,7 +133,6 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 # What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.
 NEXT: dict[str, tuple[str, ...]] = {
-    "5.3": ("S3Storage by boto3: MinIO, AWS S3, Huawei OBS",),
     "6": (
         "FileService takes a session, an embedding and a storage",
         "FileService uploads files",
