@@ -18,6 +18,7 @@ from neuromem.documents import FileLimits
 from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
 from neuromem.facades import AsOf, Context, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
+from neuromem.providers.local_storage import LocalStorage
 from neuromem.providers.prepared import PreparedStorage
 from neuromem.providers.storage import ObjectStorage
 from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
@@ -139,7 +140,8 @@ class NeuroMemory(Writer):
         """The storage, or where files are kept beside an embedded server."""
         if storage is not None:
             return PreparedStorage(lambda: storage)
-        return None
+        folder = self._db.folder
+        return None if folder is None else PreparedStorage(lambda: LocalStorage(folder / "files"))
 
     async def init(self) -> None:
         """Opens the database (creating or upgrading the schema) and starts the background worker.

@@ -1,11 +1,14 @@
 """Files: stored whole or not at all, found by what is written in them, as of any moment."""
 
 import asyncio
+import os
+import urllib.request
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from dev.servers.s3 import S3Server
 from sqlalchemy import select
 
 from conftest import OpenMind
@@ -15,18 +18,22 @@ from memground.postgres.queue import JobPolicy
 from neuromem import (
     ConfigurationError,
     ConflictError,
+    Document,
     F,
     FileProgress,
     InvalidInputError,
+    MemoryStoreError,
     NeuroMemory,
     NotFoundError,
     ProviderError,
+    S3Storage,
     Source,
     UnavailableError,
 )
 from neuromem.documents import FileLimits
 from neuromem.services.files import FileService, NewFile
 from neuromem.services.stored_objects import StoredObjects
+from support.embedded import short_tmp_dir
 from support.embeddings import HashEmbedding
 from support.openai_server import OpenAIServer
 from support.storages import FolderStorage
@@ -529,3 +536,98 @@ async def test_no_transaction_is_open_while_providers_work(
         await mind.stats(user)
     stored = await upload
     assert await mind.files.download(user, stored.document_id) == TRIP
+
+
+# ---------------------------------------------------------------- real storages
+
+
+async def test_files_lie_beside_an_embedded_server(user: str) -> None:
+    with short_tmp_dir() as folder:
+        for _ in range(2):  # found again by the next program
+            async with NeuroMemory(f"embedded://{folder}/pg", HashEmbedding()) as mind:
+                stored = await mind.files.upload(user, "trip.md", TRIP)
+                assert await mind.files.download(user, stored.document_id) == TRIP
+                await mind.wait_idle(timeout=10)
+        files = folder / "pg" / "files"
+        assert [path.read_bytes() for path in files.rglob("*") if path.is_file()] == [TRIP]
+        assert files.stat().st_mode & 0o777 == 0o700
+
+
+async def test_files_in_a_bucket(open_mind: OpenMind, s3: S3Server, user: str) -> None:
+    storage = S3Storage(s3.endpoint, s3.access_key, s3.secret_key, bucket="files")
+    mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=POLICY)
+    stored = await mind.files.upload(user, "trip.md", TRIP)
+    assert await mind.files.download(user, stored.document_id) == TRIP
+    address = await mind.files.download_url(user, stored.document_id, expires_in=60)
+
+    def fetch() -> bytes:
+        with urllib.request.urlopen(address, timeout=10) as answer:
+            return answer.read()
+
+    assert await asyncio.to_thread(fetch) == TRIP
+    assert stored.object_key is not None
+    async with mind._db.session() as session:
+        await StoredObjects(session).discard([stored.object_key])
+    await mind.wait_idle(timeout=20)
+    with pytest.raises(NotFoundError):
+        await mind.files.download(user, stored.document_id)
+    await storage.close()
+
+
+async def test_a_gateway_that_stops_while_files_are_uploaded(open_mind: OpenMind, user: str) -> None:
+    """What was acknowledged is there; what was not left nothing, once the gateway is back."""
+    with S3Server() as server:
+        storage = S3Storage(
+            server.endpoint, server.access_key, server.secret_key, bucket="files", timeout=2, max_retries=0
+        )
+        mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=POLICY)
+        await mind.files.upload(user, "first.md", TRIP)
+
+        async def upload(number: int) -> Document | MemoryStoreError:
+            await asyncio.sleep(number / 50)
+            try:
+                return await mind.files.upload(user, f"{number}.md", TRIP + os.urandom(200_000).hex().encode())
+            except (UnavailableError, ProviderError) as error:
+                return error
+
+        uploads = [asyncio.create_task(upload(number)) for number in range(12)]
+        await uploads[2]
+        await asyncio.to_thread(server.stop)
+        ended = await asyncio.gather(*uploads)
+        stored = [document for document in ended if isinstance(document, Document)]
+        assert 0 < len(stored) < 12
+        await asyncio.to_thread(server.start)
+        again = S3Storage(server.endpoint, server.access_key, server.secret_key, bucket="files")
+        other = await open_mind(embedding=HashEmbedding(), storage=again, background=POLICY)
+        await mind.close()
+        await other.wait_idle(timeout=30)
+        listed = await again._run(lambda client: client.list_objects_v2(Bucket="files").get("Contents", []))
+        assert {item.get("Key") for item in listed} == await named(other)
+        assert len((await other.files.list(user)).items) == len(stored) + 1
+        await storage.close()
+        await again.close()
+
+
+async def test_a_pdf_of_two_hundred_pages_shows_how_far_it_is(
+    open_mind: OpenMind, storage: FolderStorage, user: str
+) -> None:
+    from fpdf import FPDF
+
+    pdf = FPDF()
+    pdf.set_font("helvetica", size=11)
+    for number in range(1, 201):
+        pdf.add_page()
+        pdf.multi_cell(0, 6, f"Chapter {number}. The tram number {number} goes up the hill. " * 25)
+    with OpenAIServer(dims=32) as server:
+        provider = OpenAIEmbedding(server.key, model="toy", dims=32, base_url=server.base_url)
+        mind = await open_mind(embedding=provider, storage=storage, background=False)
+        told: list[FileProgress] = []
+        stored = await mind.files.upload(user, "book.pdf", bytes(pdf.output()), progress=told.append)
+        texts = stored.chunks
+        assert (stored.file_type, stored.pages) == ("pdf", 200)
+        assert texts >= 200
+        assert len(server.calls) == len({at.done for at in told if at.stage == "embedding"}) - 1 <= 3
+        assert len({at.done for at in told if at.stage == "reading"}) > 20
+        (hit, *_) = await mind.files.search(user, "tram number 137")
+        assert hit.page == 137
+        await provider.close()

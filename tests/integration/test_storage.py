@@ -73,6 +73,20 @@ class Storages:
         assert await storage.download(key) == b"x"
         await storage.delete(key)
 
+    async def test_what_is_under_a_prefix_is_removed_and_nothing_else(self, storage: ObjectStorage) -> None:
+        gone = [await storage.upload(f"documents/aa{n % 2}", "a.txt", b"x", "text/plain") for n in range(4)]
+        kept = await storage.upload("documents/ab", "a.txt", b"y", "text/plain")
+        for _ in range(2):
+            await storage.delete_prefix("documents/aa")
+            await storage.delete_prefix("nothing/here")
+        for key in gone:
+            with pytest.raises(NotFoundError):
+                await storage.download(key)
+        assert await storage.download(kept) == b"y"
+        for wrong in ("", "/", "..", "a/../b"):
+            with pytest.raises(InvalidInputError):
+                await storage.delete_prefix(wrong)
+
     async def test_deleting_removes_it_and_may_be_repeated(self, storage: ObjectStorage) -> None:
         key = await storage.upload("anna", "a.txt", b"x", "text/plain")
         other = await storage.upload("anna", "a.txt", b"y", "text/plain")

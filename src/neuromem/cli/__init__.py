@@ -18,6 +18,7 @@ from neuromem.cli import (
     chat,
     conversations,
     extract,
+    files,
     graph,
     import_,
     kv,
@@ -35,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
+for part in (
+    import_,
+    asking,
+    memories,
+    conversations,
+    chat,
+    extract,
+    graph,
+    files,
+    kv,
+    timetravel,
+    operations,
+    reembed,
+):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuromem.cli.times import local
-from neuromem.types import Change, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message, Period
+from neuromem.types import Change, Document, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message, Period
 
 _UNITS = (
     ("year", 31_557_600.0), ("month", 2_629_800.0), ("week", 604_800.0), ("day", 86_400.0), ("hour", 3_600.0),
@@ -183,7 +183,7 @@ def changes(found: Sequence[tuple[str, Change]]) -> Table:
 
 
 def state(value: Any) -> str:
-    """A memory, a message, a node, an edge or a key-value in one line."""
+    """A memory, a message, a file, a node, an edge or a key-value in one line."""
     match value:
         case None:
             return ""
@@ -192,6 +192,9 @@ def state(value: Any) -> str:
             return one_line(value.content) + until
         case Message():
             return one_line(f"{value.speaker or value.role}: {value.content}")
+        case Document():
+            labels = "".join(f" #{tag}" for tag in value.tags)
+            return one_line(f"{value.filename} ({value.category}){labels}")
         case GraphNode():
             more = {key: item for key, item in value.properties.items() if key != "name"}
             return one_line(f"{value.name} ({value.node_type}) {json.dumps(more, ensure_ascii=False) if more else ''}")

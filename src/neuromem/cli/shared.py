@@ -8,7 +8,7 @@
             found = await nm.recall(asked.user, query, limit=limit)
         asked.show(found.to_dict(), f"{len(found.merged)} found")
 
-The program gets `recall`'s own parameters, then `--user --database-url --schema --embedding --json`.
+The program gets `recall`'s own parameters, then `--user --database-url --schema --embedding --storage --json`.
 """
 
 import asyncio
@@ -69,6 +69,16 @@ Embedding = Annotated[
         rich_help_panel=COMMON,
     ),
 ]
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        envvar="NEUROMEM_STORAGE",
+        metavar="PLACE",
+        help="Where files are kept: a folder, or s3://BUCKET; without one a folder beside the embedded PostgreSQL.",
+        show_default=False,
+        rich_help_panel=COMMON,
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else, on stdout.", rich_help_panel=COMMON)]
 Limit = Annotated[int, typer.Option("--limit", "-n", help="At most so many.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -116,8 +126,8 @@ class Interrupted(Exception):
 class Takes(Enum):
     """Which of the common options a command takes."""
 
-    MIND = ("user", "database_url", "schema", "embedding", "as_json")
-    PLACE = ("database_url", "schema", "embedding", "as_json")
+    MIND = ("user", "database_url", "schema", "embedding", "storage", "as_json")
+    PLACE = ("database_url", "schema", "embedding", "storage", "as_json")
     JSON = ("as_json",)
 
 
@@ -126,6 +136,7 @@ _DEFAULTS: Mapping[str, tuple[Any, Any]] = {
     "database_url": (DatabaseUrl, None),
     "schema": (Schema, "neuromem"),
     "embedding": (Embedding, "local"),
+    "storage": (Storage, None),
     "as_json": (Json, False),
 }
 
@@ -138,6 +149,7 @@ class Asked:
     database_url: str | None = None
     schema: str = "neuromem"
     embedding: str = "local"
+    storage: str | None = None
     as_json: bool = False
 
     @asynccontextmanager
@@ -152,14 +164,18 @@ class Asked:
         `llm`, extracts them; `timezone`: by whose clocks. The language model is closed with it."""
         from neuromem import NeuroMemory
         from neuromem.cli.models import open_embedding
+        from neuromem.cli.storages import open_storage
 
         async with AsyncExitStack() as opened:
             if llm is not None:
                 opened.push_async_callback(llm.close)
             embedding = open_embedding(self.embedding)
             opened.push_async_callback(embedding.close)
+            storage = None if self.storage is None else open_storage(self.storage)
+            if storage is not None:
+                opened.push_async_callback(storage.close)
             mind = NeuroMemory(
-                self.database_url, embedding, llm, schema=self.schema, background=background, timezone=timezone
+                self.database_url, embedding, llm, storage, schema=self.schema, background=background, timezone=timezone
             )
             yield await opened.enter_async_context(mind)
 

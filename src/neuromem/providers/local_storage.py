@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,9 @@ class LocalStorage(ObjectStorage):
     async def delete(self, object_key: str) -> None:
         await asyncio.to_thread(self._remove, check_key(object_key))
 
+    async def delete_prefix(self, prefix: str) -> None:
+        await asyncio.to_thread(self._remove_all, check_key(prefix))
+
     async def get_presigned_url(self, object_key: str, expires_in: int = 3600) -> str:
         """A ``file://`` address. It works on this machine only, for who may read the folder, and does not expire."""
         check_seconds(expires_in)
@@ -87,10 +91,27 @@ class LocalStorage(ObjectStorage):
         path = self._path(key)
         with self._naming_failures():
             path.unlink(missing_ok=True)
-            with suppress(OSError):  # not empty, or gone already
-                for folder in path.relative_to(self.folder).parents:
-                    if folder.name:
-                        (self.folder / folder).rmdir()
+            self._remove_empty(path)
+
+    def _remove_all(self, prefix: str) -> None:
+        """Also what a write that was cut off left unfinished there."""
+        path = self._path(prefix)
+        with self._naming_failures():
+            found = list(path.parent.iterdir()) if path.parent.is_dir() else []
+            for entry in found:
+                if entry.name.startswith(path.name):
+                    if entry.is_dir() and not entry.is_symlink():
+                        shutil.rmtree(entry)
+                    else:
+                        entry.unlink(missing_ok=True)
+            self._remove_empty(path)
+
+    def _remove_empty(self, path: Path) -> None:
+        """The folders above a path that hold nothing any more."""
+        with suppress(OSError):  # not empty, or gone already
+            for folder in path.relative_to(self.folder).parents:
+                if folder.name:
+                    (self.folder / folder).rmdir()
 
     def _path(self, key: str) -> Path:
         """Where a key's file lies. Raises NotFoundError where a link leads out of the folder."""

@@ -102,6 +102,15 @@ class S3Storage(ObjectStorage):
         with suppress(NotFoundError):
             await self._run(lambda client: client.delete_object(Bucket=self.bucket, Key=key), key)
 
+    async def delete_prefix(self, prefix: str) -> None:
+        def remove(client: "S3Client") -> None:
+            for page in client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=prefix):
+                for found in page.get("Contents", ()):
+                    client.delete_object(Bucket=self.bucket, Key=found["Key"])  # pyright: ignore[reportTypedDictNotRequiredAccess]
+
+        check_key(prefix)
+        await self._run(remove)
+
     async def get_presigned_url(self, object_key: str, expires_in: int = 3600) -> str:
         """An address anybody can download the file from for `expires_in` seconds (at most a week); made without
         asking the server, so also for what it does not hold."""
