@@ -15,7 +15,7 @@ from memground.postgres.statistics import freshen
 from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.extraction.policy import ExtractionPolicy, HygieneRules
-from neuromem.facades import AsOf, Context, Transaction, Writer
+from neuromem.facades import AsOf, Context, Moving, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.storage import ObjectStorage
 from neuromem.providers.watched import EmbeddingHook, LLMHook, WatchedEmbedding, WatchedLLM
@@ -29,7 +29,7 @@ from neuromem.services.reembedding import Progress, Reembedding
 from neuromem.types import BackgroundStatus, ExtractionStatus, Reembedded
 
 
-class NeuroMemory(Writer):
+class NeuroMemory(Moving, Writer):
     """Memory for an AI agent on one PostgreSQL.
 
     ::

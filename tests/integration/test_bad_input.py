@@ -359,6 +359,12 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         Bad({"good": 1, "": 1}, "empty"),
         *(Bad({"good": 1, "bad": bad.value}, bad.says) for bad in NO_JSON),
     ],
+    "records": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, {"record": "header"})),
+        Bad([], "empty"),
+        Bad([5], "record 1 of the export"),
+    ],
+    "progress": [Bad(value, f"got {type(value).__name__}") for value in ("x", 5, [1])],
     "default": None,
     "include_conversations": None,
     "explain": None,
@@ -372,7 +378,7 @@ OPTIONAL = {  # None means all users
 NAMES_ITS_PART = frozenset(
     {
         "where", "memories", "messages", "values", "sources", "conversations", "facts", "episodes", "triples",
-        "profile_updates",
+        "profile_updates", "records",
     }
 )  # fmt: skip
 
@@ -386,6 +392,7 @@ PUBLIC = {
 LIFECYCLE = {"init", "close", "wait_idle"}
 OUTSIDE_TRANSACTIONS = {
     "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions",
+    "import_user_data",
 }  # fmt: skip
 
 CASES = [

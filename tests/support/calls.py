@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import text
 
 from neuromem import Episode, Fact, NeuroMemory, NewMessage, Source, Triple
+from support.moving import small_export
 
 type Arguments = dict[str, Any]
 
@@ -164,6 +165,7 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},
+    "import_user_data": lambda w: {"user_id": f"{w.user}-moved", "records": small_export()},
 }
 
 

@@ -8,6 +8,7 @@ from neuromem.facades.context import Context, SessionSource, Where
 from neuromem.facades.conversations import ConversationsFacade, ConversationsReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
+from neuromem.facades.moving import Moving
 from neuromem.facades.reading import AsOf, Reader
 from neuromem.facades.writing import Transaction, Writer
 
@@ -20,6 +21,7 @@ __all__ = [
     "GraphReader",
     "KVFacade",
     "KVReader",
+    "Moving",
     "Reader",
     "SessionSource",
     "Transaction",

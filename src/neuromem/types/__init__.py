@@ -20,6 +20,7 @@ from neuromem.types.graph import GraphEdge, GraphFact, GraphNeighbor, GraphNode,
 from neuromem.types.history import Change, Diff, Kind, Reversal
 from neuromem.types.kv import PROFILE_NAMESPACE, KeyValue
 from neuromem.types.memories import DEFAULT_IMPORTANCE, Memory, MemoryType, NewMemory
+from neuromem.types.moving import ImportedUser
 from neuromem.types.values import DEFAULT_ORIGIN, MemoryRef, Metadata, Page, Source, Value
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "GraphNode",
     "GraphPath",
     "Hit",
+    "ImportedUser",
     "ItemKind",
     "KeyValue",
     "Kind",
