@@ -274,6 +274,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "source_id": NO_NAMES,
     "target_id": NO_NAMES,
     "name": NO_NAMES,
+    "entity": NO_NAMES,
     "edge_id": [NONE, *bad_ids("edge_id")],
     "edge_types": [
         *(Bad(value, f"got {type(value).__name__}") for value in ("lives_in", 5)),

@@ -67,6 +67,7 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "history": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
     "diff": lambda w: {"user_id": w.user, "t1": LONG_AGO, "t2": datetime.now(UTC)},
     "stats": lambda w: {"user_id": w.user},
+    "entity_profile": lambda w: {"user_id": w.user, "entity": "porto", "valid_at": w.between},
     "kv.get": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
     "kv.list": lambda w: {"namespace": "profile", "scope_id": w.user, "prefix": "ci"},
     "kv.history": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},

@@ -7,6 +7,7 @@ from memground.filters import parse
 from neuromem import checks
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsReader
+from neuromem.facades.entities import Profiling
 from neuromem.facades.graph import GraphReader
 from neuromem.facades.kv import KVReader
 from neuromem.queries.scope import Scope
@@ -29,7 +30,7 @@ from neuromem.types import (
 )
 
 
-class Reader:
+class Reader(Profiling):
     """Everything that reads memories. Reads never write."""
 
     kv: KVReader
