@@ -66,6 +66,26 @@ def names_in(text: str, names: Iterable[str]) -> set[str]:
     return {name for name in names if name in searched and _holds(searched, name)}
 
 
+def pattern(name: str) -> str:
+    """A normal name as PostgreSQL finds it in a text: a regular expression for `~`, whatever the database's locale.
+
+    Fits where `names_in` says that the text (in NFKC) holds the name, but for letters whose lower case is longer (ß).
+    """
+    letters = "".join(_GAP if character == " " else _any_case(character) for character in name)
+    begins, ends = (_joins(character) for character in (name[0], name[-1]))
+    return (_BEGIN if begins else "") + letters + (_END if ends else "")
+
+
+_GAP = r"[[:space:]_\-\u2010-\u2015\u2212]+"
+_BEGIN = f"(^|[^[:alnum:]]|[{UNSPACED}])"
+_END = f"($|[^[:alnum:]]|[{UNSPACED}])"
+
+
+def _any_case(character: str) -> str:
+    forms = {form for form in (character, character.upper(), character.title()) if len(form) == 1}
+    return "[" + "".join(rf"\{form}" if form in r"\]^-[" else form for form in sorted(forms)) + "]"
+
+
 def spans(text: str) -> list[str]:
     """Every part of the text that could be a name in its normal form: up to `SPAN` neighbouring words each.
 

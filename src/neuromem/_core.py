@@ -16,7 +16,7 @@ from neuromem import checks
 from neuromem.db import DEFAULT_SCHEMA, Database, Session
 from neuromem.documents import FileLimits
 from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy, HygieneRules
-from neuromem.facades import AsOf, Context, Transaction, Writer
+from neuromem.facades import AsOf, Context, Moving, Transaction, Writer
 from neuromem.providers.llm import LLMProvider
 from neuromem.providers.local_storage import LocalStorage
 from neuromem.providers.prepared import PreparedStorage
@@ -36,7 +36,7 @@ from neuromem.services.stored_objects import REMOVE_OBJECT
 from neuromem.types import BackgroundStatus, DigestResult, ExtractionStatus, Reembedded
 
 
-class NeuroMemory(Writer):
+class NeuroMemory(Moving, Writer):
     """Memory for an AI agent on one PostgreSQL.
 
     ::

@@ -95,6 +95,22 @@ class Session:
             await self._connected()
             return await prepared(statement).fetch(self._driver, values)
 
+    async def portions(
+        self, statement: Query, values: Mapping[str, Any], *, size: int = 1_000_000
+    ) -> AsyncGenerator[list[Record]]:
+        """The rows of a statement, as those of `fetch`, from a cursor: about `size` bytes of them at a time."""
+        async with self._reporting():
+            await self._connected()
+            cursor = await prepared(statement).open(self._driver, values)
+        rows = 16
+        while True:
+            async with self._reporting():
+                found = await cursor.fetch(rows)
+            if not found:
+                return
+            yield found
+            rows = max(1, min(512, size * len(found) // max(1, sum(map(_weight, found)))))
+
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         return (await self.execute(statement, parameters)).scalar()
 
@@ -180,6 +196,11 @@ class Session:
                         f"open ({getattr(error, 'orig', error)}); open it again, with the new model"
                     ) from error
                 raise
+
+
+def _weight(row: Record) -> int:
+    """About how many bytes a row takes."""
+    return sum(len(value) if isinstance(value, str | bytes) else 32 for value in row.values())
 
 
 class Database:

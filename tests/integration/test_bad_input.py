@@ -275,6 +275,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "source_id": NO_NAMES,
     "target_id": NO_NAMES,
     "name": NO_NAMES,
+    "entity": NO_NAMES,
     "edge_id": [NONE, *bad_ids("edge_id")],
     "edge_types": [
         *(Bad(value, f"got {type(value).__name__}") for value in ("lives_in", 5)),
@@ -376,7 +377,12 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "document_id": bad_ids("document_id"),
     "page": [Bad(value, f"page={value!r}") for value in (0, -1, 2**31, True, 1.5, "1", [1])],
     "expires_in": [Bad(value, f"expires_in={value!r}") for value in (None, 0, -1, 604_801, 1.5, True, "60")],
-    "progress": [Bad(value, f"got {type(value).__name__}") for value in ("x", 5, [])],
+    "records": [
+        *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, {"record": "header"})),
+        Bad([], "empty"),
+        Bad([5], "record 1 of the export"),
+    ],
+    "progress": [Bad(value, f"got {type(value).__name__}") for value in ("x", 5, [1])],
     "default": None,
     "include_conversations": None,
     "explain": None,
@@ -405,7 +411,7 @@ OPTIONAL = {  # None means all users
 NAMES_ITS_PART = frozenset(
     {
         "where", "memories", "messages", "values", "sources", "conversations", "facts", "episodes", "triples",
-        "profile_updates",
+        "profile_updates", "records",
     }
 )  # fmt: skip
 
@@ -425,6 +431,7 @@ PUBLIC = {
 LIFECYCLE = {"init", "close", "wait_idle"}
 OUTSIDE_TRANSACTIONS = {
     "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions", "digest",
+    "import_user_data",
 }  # fmt: skip
 
 CASES = [

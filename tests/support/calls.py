@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import text
 
 from neuromem import Document, Episode, Fact, NeuroMemory, NewMessage, Source, Triple
+from support.moving import small_export
 
 type Arguments = dict[str, Any]
 
@@ -86,6 +87,7 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "history": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
     "diff": lambda w: {"user_id": w.user, "t1": LONG_AGO, "t2": datetime.now(UTC)},
     "stats": lambda w: {"user_id": w.user},
+    "entity_profile": lambda w: {"user_id": w.user, "entity": "porto", "valid_at": w.between},
     "kv.get": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
     "kv.list": lambda w: {"namespace": "profile", "scope_id": w.user, "prefix": "ci"},
     "kv.history": lambda w: {"namespace": "profile", "scope_id": w.user, "key": "city"},
@@ -196,6 +198,7 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},
+    "import_user_data": lambda w: {"user_id": f"{w.user}-moved", "records": small_export()},
 }
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import asyncpg
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
@@ -14,6 +14,12 @@ type Record = Mapping[str, Any]
 """A row by column name (and by place, in the order of the columns)."""
 
 _DIALECT = dialects.dialect()
+
+
+class Cursor(Protocol):
+    """A statement that is being run; `fetch` gives at most so many rows more, none at the end."""
+
+    async def fetch(self, n: int, /) -> list[Any]: ...
 
 
 class Prepared:
@@ -31,10 +37,16 @@ class Prepared:
 
     async def fetch(self, connection: "asyncpg.Connection[asyncpg.Record]", values: Mapping[str, Any]) -> list[Record]:
         """Runs it with `values` by name; those a statement does not name are ignored."""
-        own = self._own
-        arguments = [values[name] if name in values else own[name] for name in self._names]
-        found: list[Any] = await connection.fetch(self.sql, *arguments)
+        found: list[Any] = await connection.fetch(self.sql, *self._arguments(values))
         return found
+
+    async def open(self, connection: "asyncpg.Connection[asyncpg.Record]", values: Mapping[str, Any]) -> "Cursor":
+        """Begins to run it; the rows are fetched part by part, within the transaction."""
+        return await connection.cursor(self.sql, *self._arguments(values))
+
+    def _arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        own = self._own
+        return [values[name] if name in values else own[name] for name in self._names]
 
 
 @lru_cache(maxsize=512)

@@ -9,6 +9,7 @@ from neuromem.facades.conversations import ConversationsFacade, ConversationsRea
 from neuromem.facades.files import FilesFacade, FilesReader
 from neuromem.facades.graph import GraphFacade, GraphReader
 from neuromem.facades.kv import KVFacade, KVReader
+from neuromem.facades.moving import Moving
 from neuromem.facades.reading import AsOf, Reader
 from neuromem.facades.writing import Transaction, Writer
 
@@ -23,6 +24,7 @@ __all__ = [
     "GraphReader",
     "KVFacade",
     "KVReader",
+    "Moving",
     "Reader",
     "SessionSource",
     "Transaction",

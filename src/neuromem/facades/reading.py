@@ -7,6 +7,7 @@ from memground.filters import parse
 from neuromem import checks
 from neuromem.facades.context import Context, Where
 from neuromem.facades.conversations import ConversationsReader
+from neuromem.facades.entities import Profiling
 from neuromem.facades.feeling import Feeling
 from neuromem.facades.files import FilesReader
 from neuromem.facades.graph import GraphReader
@@ -31,7 +32,7 @@ from neuromem.types import (
 )
 
 
-class Reader(Feeling):
+class Reader(Feeling, Profiling):
     """Everything that reads memories. Reads never write."""
 
     kv: KVReader

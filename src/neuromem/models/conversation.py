@@ -47,6 +47,7 @@ def conversations(metadata: MetaData) -> tuple[VersionedTable, KeywordArm]:
     version_indexes("conv", table, "message_id")
     session = (table.c.user_id, table.c.session_id)
     Index("ix_conv_session", *session, table.c.seq)
+    Index("ix_conv_time", table.c.user_id, table.c.event_at)
     Index(
         "uq_conv_external",
         *session,

@@ -257,7 +257,7 @@ def facts(tables: Tables, shape: Shape) -> Query:
         ranked,
         _name(tables, shape, ranked.c.source_type, ranked.c.source_id).label("source_name"),
         _name(tables, shape, ranked.c.target_type, ranked.c.target_id).label("target_name"),
-        _sources(tables, shape, ranked.c.edge_id).label("sources"),
+        sources_of(tables, shape, ranked.c.edge_id).label("sources"),
     ).order_by(ranked.c.named.desc(), ranked.c.ended, *_newest(ranked))
 
 
@@ -280,11 +280,12 @@ def _entities(tables: Tables, shape: Shape) -> CTE:
     return longest.cte("entities").prefix_with("MATERIALIZED")
 
 
-def _sources(tables: Tables, shape: Shape, edge_id: ColumnElement[Any]) -> ColumnElement[Any]:
+def sources_of(tables: Tables, shape: Shape, derived_id: ColumnElement[Any]) -> ColumnElement[Any]:
+    """What something derived came from: a JSON list of [kind, id, span], or NULL."""
     c = tables.memory_sources.table.c
     source = func.jsonb_build_array(c.source_kind, c.source_id, c.span, type_=JSONB)
     mine = Shape(past=shape.past).known(tables.memory_sources.table)
-    return select(func.jsonb_agg(source, type_=JSONB)).where(mine, c.derived_id == edge_id).scalar_subquery()
+    return select(func.jsonb_agg(source, type_=JSONB)).where(mine, c.derived_id == derived_id).scalar_subquery()
 
 
 # ---------------------------------------------------------------- paths

@@ -97,6 +97,10 @@ class ExtractionJobs:
             failures=tuple(failures),
         )
 
+    async def unextracted(self, user_id: str) -> int:
+        """How many of a user's turns nothing was extracted from yet."""
+        return sum((await self._waiting(user_id, None)).values())
+
     async def retry(self, user_id: str | None = None) -> int:
         """Gives what failed another round of tries; returns how many jobs."""
         jobs = self._tables.jobs

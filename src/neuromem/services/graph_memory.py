@@ -132,7 +132,7 @@ class GraphMemoryService:
             names=asked, keys=keys(scope.user_id, asked), limit=limit, pool=limit, true_at=view.valid_at or view.now
         )
         found = await self._session.fetch(queries.facts(self._tables, shaped.shape), values)
-        return [_fact(row) for row in found]
+        return [fact(row) for row in found]
 
     async def _nodes_named(self, user_id: str, told: Sequence["ToldTriples"]) -> list[Record]:
         """All versions of the nodes that triples name."""
@@ -235,7 +235,7 @@ def _stored(plan: EdgePlan, written: Mapping[uuid.UUID, Row], view: View) -> Sto
     return StoredTriples(shown("stored"), shown("ended"), shown("changed"), shown("unchanged"))
 
 
-def _fact(row: Mapping[str, Any]) -> GraphFact:
+def fact(row: Mapping[str, Any]) -> GraphFact:
     confidence = row["properties"].get("confidence", 1.0)
     relation: str = row["edge_type"]
     found: list[list[Any]] = sorted(row["sources"] or [], key=lambda item: (item[0], item[1]))

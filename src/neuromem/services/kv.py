@@ -137,7 +137,7 @@ class KVService:
         """What became of values of different keys. What nobody told anything newer of is written at one go."""
         vt, table = self._entries, self._entries.table
         mine = and_(table.c.namespace == namespace, table.c.scope_id == scope_id)
-        ids = {place: _entry_id(namespace, scope_id, item.key) for place, item in told.items()}
+        ids = {place: named_entry(namespace, scope_id, item.key) for place, item in told.items()}
         of_these = mine & table.c.entry_id.in_(list(ids.values()))
         current = {row["entry_id"]: row for row in await versioned.lock_current(self._session, vt, of_these)}
         missing = [key for key in ids.values() if key not in current]
@@ -187,7 +187,7 @@ class KVService:
         await versioned.lock_name(self._session, self._name(namespace, scope_id, key))
         if found := await versioned.lock_current(self._session, self._entries, named):
             return await versioned.append(self._session, self._entries, found[0], {"value": value}, stamp, where=named)
-        entry_id = _entry_id(namespace, scope_id, key)
+        entry_id = named_entry(namespace, scope_id, key)
         version, start = await versioned.next_version(self._session, self._entries, named, stamp)
         names = {"entry_id": entry_id, "namespace": namespace, "scope_id": scope_id, "key": key}
         new = versioned.new_row(stamp, {**names, "value": value}, known_from=start, version=version)
@@ -195,7 +195,7 @@ class KVService:
         return new
 
 
-def _entry_id(namespace: str, scope_id: str, key: str) -> uuid.UUID:
+def named_entry(namespace: str, scope_id: str, key: str) -> uuid.UUID:
     """The same for the same name: an entry that is deleted and set again is one entry."""
     return uuid.uuid5(uuid.NAMESPACE_OID, f"{len(namespace)}/{len(scope_id)}/{namespace}{scope_id}{key}")
 

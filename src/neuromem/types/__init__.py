@@ -5,6 +5,7 @@ from neuromem.types.conversations import DEFAULT_SESSION, Message, NewMessage, S
 from neuromem.types.counts import BackgroundStatus, Period, Reembedded, Stats
 from neuromem.types.digest import DigestResult
 from neuromem.types.emotion import DominantEmotion, EmotionPeriod, EmotionProfile, EmotionTrigger
+from neuromem.types.entities import EntityProfile
 from neuromem.types.extraction import (
     NOTHING_STORED,
     Dropped,
@@ -23,6 +24,7 @@ from neuromem.types.graph import GraphEdge, GraphFact, GraphNeighbor, GraphNode,
 from neuromem.types.history import Change, Diff, Kind, Reversal
 from neuromem.types.kv import PROFILE_NAMESPACE, KeyValue
 from neuromem.types.memories import DEFAULT_IMPORTANCE, Memory, MemoryType, NewMemory
+from neuromem.types.moving import ImportedUser
 from neuromem.types.values import DEFAULT_ORIGIN, MemoryRef, Metadata, Page, Source, Value
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "EmotionPeriod",
     "EmotionProfile",
     "EmotionTrigger",
+    "EntityProfile",
     "Episode",
     "Explanation",
     "ExtractionFailure",
@@ -56,6 +59,7 @@ __all__ = [
     "GraphNode",
     "GraphPath",
     "Hit",
+    "ImportedUser",
     "ItemKind",
     "KeyValue",
     "Kind",
