@@ -260,6 +260,8 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "query": [NONE, *bad_texts(10_000)],
     "prefix": [NONE, *(bad for bad in bad_texts(255) if bad.says != "empty")],
     "memory_id": [NONE, *bad_ids("memory_id")],
+    "message_id": [NONE, *bad_ids("message_id")],
+    "document_id": [NONE, *bad_ids("document_id")],
     "cursor": NO_CURSOR,
     "limit": NO_LIMIT,
     "after": NO_PLACE,
@@ -323,6 +325,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "recorded_since": NO_TIME,
     "t1": [NONE, *NO_TIME],
     "t2": [NONE, *NO_TIME, Bad(datetime(2019, 1, 1, tzinfo=UTC), "lies before")],
+    "before": [NONE, *NO_TIME, Bad(SOON, "future")],
     "to_time": [NONE, *NO_TIME, Bad(SOON, "future")],
     "known_at": [*NO_TIME, Bad(SOON, "future"), Bad(datetime(1600, 1, 1, tzinfo=UTC), "before 1700")],
     "memories": [
@@ -366,6 +369,8 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
 
 OPTIONAL = {  # None means all users
     (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
+} | {  # and here that another argument says what is meant
+    ("preview_erasure", name) for name in ("memory_id", "message_id", "document_id", "before")
 }
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
@@ -386,6 +391,7 @@ PUBLIC = {
 LIFECYCLE = {"init", "close", "wait_idle"}
 OUTSIDE_TRANSACTIONS = {
     "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions",
+    "delete_user_data", "erase_memory", "erase_message", "erase_document", "purge_history",
 }  # fmt: skip
 
 CASES = [

@@ -27,6 +27,9 @@ BY_ID = {
     "update_memory",
     "delete_memory",
     "revert",
+    "erase_memory",
+    "erase_message",
+    "erase_document",
     "conversations.close_session",
     "graph.edge_history",
     "graph.update_node",
@@ -101,6 +104,7 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
         "waiting=2",
         "pending=2",
         "count=1,",
+        "'conversations': 2",
     )
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
@@ -162,7 +166,9 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
             await call(mind, name, arguments)
             if name in READS and name not in PRESENT_ONLY:
                 await call(mind.as_of(world.between), name, arguments)
-        assert [sql for sql, parameters in seen if not binds(sql, parameters, who)] == []
+        counting = "ANALYZE "  # after an erasure the server looks at its tables anew; it tells nobody of a row
+        unbound = [sql for sql, parameters in seen if not binds(sql, parameters, who)]
+        assert [sql for sql in unbound if not sql.startswith(counting)] == []
         touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
     assert touched >= {
         "embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs", "graph_nodes",

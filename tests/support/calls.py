@@ -3,14 +3,16 @@
 Tests that say "whatever the call" walk `READS` and `WRITES`; `test_bad_input` holds them against the classes.
 """
 
+import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import insert, text
 
+from memground.postgres.versioned import new_row
 from neuromem import Episode, Fact, NeuroMemory, NewMessage, Source, Triple
 
 type Arguments = dict[str, Any]
@@ -27,6 +29,7 @@ class World:
     memory_id: str
     first_version: int
     edge_id: str
+    document_id: str
     between: datetime
     """A moment after the first version of everything and before the second."""
 
@@ -41,12 +44,24 @@ async def settle(mind: NeuroMemory, user: str) -> World:
     await mind.graph.create_node(user, "person", "Anna", {"aliases": ["Annie"]})
     await mind.graph.create_node(user, "place", "Porto")
     edge = await mind.graph.create_edge(user, "person", "Anna", "lives_in", "place", "Porto")
+    document_id = await _document(mind, user)
     between = datetime.now(UTC)
     await mind.update_memory(user, memory.memory_id, content="lives in Porto, near the river")
     await mind.kv.set("profile", user, "city", "Porto, Portugal")
     await mind.graph.update_node(user, "place", "Porto", {"country": "Portugal"})
     await mind.graph.update_edge(user, edge.edge_id, {"confidence": 0.9})
-    return World(user, first.message_id, memory.memory_id, memory.version, edge.edge_id, between)
+    return World(user, first.message_id, memory.memory_id, memory.version, edge.edge_id, document_id, between)
+
+
+async def _document(mind: NeuroMemory, user: str) -> str:
+    """A document of which only its row is there."""
+    async with mind._db.session() as session:
+        await session.hold(user)
+        document = uuid.uuid4()
+        values = {"document_id": document, "user_id": user, "filename": "notes.txt", "metadata_": {}}
+        row = new_row(session.stamp("agent"), values)
+        await session.execute(insert(session.tables.documents.table).values(row))
+    return str(document)
 
 
 READS: Mapping[str, Callable[[World], Arguments]] = {
@@ -92,11 +107,14 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "graph.find_entity_facts": lambda w: {"user_id": w.user, "query": "Where does Annie live?"},
     "graph.node_history": lambda w: {"user_id": w.user, "node_type": "place", "node_id": "Porto"},
     "graph.edge_history": lambda w: {"user_id": w.user, "edge_id": w.edge_id},
+    "preview_erasure": lambda w: {"user_id": w.user},
     "background_status": lambda w: {"user_id": w.user},
     "extraction_status": lambda w: {"user_id": w.user},
 }
 
-PRESENT_ONLY = frozenset({"conversations.get_unextracted_messages", "background_status", "extraction_status"})
+PRESENT_ONLY = frozenset(
+    {"preview_erasure", "conversations.get_unextracted_messages", "background_status", "extraction_status"}
+)
 """Reads that have no past: a view of one does not offer them."""
 
 WRITES: Mapping[str, Callable[[World], Arguments]] = {
@@ -161,6 +179,11 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
         "target_type": "place",
         "target_id": "Porto",
     },
+    "delete_user_data": lambda w: {"user_id": w.user},
+    "erase_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "erase_message": lambda w: {"user_id": w.user, "message_id": w.message_id},
+    "erase_document": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "purge_history": lambda w: {"user_id": w.user, "before": w.between},
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},

@@ -3,6 +3,7 @@
 from neuromem.types.answers import Explanation, Hit, MergedHit, MessageHit, RecallResult
 from neuromem.types.conversations import DEFAULT_SESSION, Message, NewMessage, Session
 from neuromem.types.counts import BackgroundStatus, Period, Reembedded, Stats
+from neuromem.types.erasing import Erased, ErasurePreview, ErasureReceipt
 from neuromem.types.extraction import (
     NOTHING_STORED,
     Dropped,
@@ -34,6 +35,9 @@ __all__ = [
     "Dropped",
     "Emotion",
     "Episode",
+    "Erased",
+    "ErasurePreview",
+    "ErasureReceipt",
     "Explanation",
     "ExtractionFailure",
     "ExtractionResult",
