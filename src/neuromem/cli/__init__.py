@@ -17,6 +17,7 @@ from neuromem.cli import (
     asking,
     chat,
     conversations,
+    erase,
     extract,
     graph,
     import_,
@@ -35,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
+for part in (
+    import_,
+    asking,
+    memories,
+    conversations,
+    chat,
+    extract,
+    graph,
+    kv,
+    timetravel,
+    operations,
+    reembed,
+    erase,
+):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 

@@ -46,7 +46,7 @@ class Aftermath:
         loop = asyncio.get_running_loop()
         until = loop.time() + PATIENCE
         while (left := await self._waiting(done)) and self._storage is not None and loop.time() < until:
-            policy = JobPolicy()
+            policy = JobPolicy(lease=PATIENCE)
             remover = ObjectRemover(self._database, self._storage, policy)
             if not await JobLoop(self._database, policy, REMOVE_OBJECT, remover.work).work_once():
                 await asyncio.sleep(0.05)
