@@ -261,6 +261,8 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "query": [NONE, *bad_texts(10_000)],
     "prefix": [NONE, *(bad for bad in bad_texts(255) if bad.says != "empty")],
     "memory_id": [NONE, *bad_ids("memory_id")],
+    "message_id": [NONE, *bad_ids("message_id")],
+    "document_id": [NONE, *bad_ids("document_id")],
     "cursor": NO_CURSOR,
     "limit": NO_LIMIT,
     "after": NO_PLACE,
@@ -325,6 +327,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "recorded_since": NO_TIME,
     "t1": [NONE, *NO_TIME],
     "t2": [NONE, *NO_TIME, Bad(datetime(2019, 1, 1, tzinfo=UTC), "lies before")],
+    "before": [NONE, *NO_TIME, Bad(SOON, "future")],
     "to_time": [NONE, *NO_TIME, Bad(SOON, "future")],
     "known_at": [*NO_TIME, Bad(SOON, "future"), Bad(datetime(1600, 1, 1, tzinfo=UTC), "before 1700")],
     "memories": [
@@ -374,7 +377,6 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
         Bad(["x" * 101], "at most 100"),
     ],
     "file_type": bad_texts(50),
-    "document_id": bad_ids("document_id"),
     "page": [Bad(value, f"page={value!r}") for value in (0, -1, 2**31, True, 1.5, "1", [1])],
     "expires_in": [Bad(value, f"expires_in={value!r}") for value in (None, 0, -1, 604_801, 1.5, True, "60")],
     "records": [
@@ -405,6 +407,8 @@ def refused(name: str, parameter: str) -> Sequence[Bad] | None:
 
 OPTIONAL = {  # None means all users
     (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
+} | {  # and here that another argument says what is meant
+    ("preview_erasure", name) for name in ("memory_id", "message_id", "document_id", "before")
 }
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
@@ -431,7 +435,7 @@ PUBLIC = {
 LIFECYCLE = {"init", "close", "wait_idle"}
 OUTSIDE_TRANSACTIONS = {
     "background_status", "retry_failed", "extract", "extraction_status", "retry_failed_extractions", "digest",
-    "import_user_data",
+    "import_user_data", "delete_user_data", "erase_memory", "erase_message", "erase_document", "purge_history",
 }  # fmt: skip
 
 CASES = [

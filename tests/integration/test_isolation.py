@@ -30,6 +30,9 @@ BY_ID = {
     "update_memory",
     "delete_memory",
     "revert",
+    "erase_memory",
+    "erase_message",
+    "erase_document",
     "conversations.close_session",
     "graph.edge_history",
     "graph.update_node",
@@ -125,6 +128,7 @@ async def test_reading_shows_nothing_of_another_user(mind: NeuroMemory, user: st
         "count=1)",
         "count=2,",
         "file://",
+        "'conversations': 2",
     )
     own = repr(await call(mind, name, READS[name](world)))
     assert any(sign in own for sign in signs)
@@ -190,7 +194,8 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
         unbound = [sql for sql, parameters in seen if not any(binds(sql, parameters, one) for one in named)]
         if name == "digest":  # by one at a time, under a lease
             unbound = [sql for sql in unbound if not re.match(LEASED.replace("{s}", "isolation"), sql)]
-        assert unbound == [], name
+        counting = "ANALYZE "  # after an erasure the server looks at its tables anew; it tells nobody of a row
+        assert [sql for sql in unbound if not sql.startswith(counting)] == [], name
         touched |= {word for sql, _ in seen for word in re.findall(r"isolation\.(\w+)", sql)}
     assert touched >= {
         "embeddings", "memory_sources", "key_values", "conversations", "conversation_sessions", "jobs", "graph_nodes",

@@ -121,11 +121,14 @@ READS: Mapping[str, Callable[[World], Arguments]] = {
     "files.download": lambda w: {"user_id": w.user, "document_id": w.document_id},
     "files.download_url": lambda w: {"user_id": w.user, "document_id": w.document_id},
     "files.history": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "preview_erasure": lambda w: {"user_id": w.user},
     "background_status": lambda w: {"user_id": w.user},
     "extraction_status": lambda w: {"user_id": w.user},
 }
 
-PRESENT_ONLY = frozenset({"conversations.get_unextracted_messages", "background_status", "extraction_status"})
+PRESENT_ONLY = frozenset(
+    {"preview_erasure", "conversations.get_unextracted_messages", "background_status", "extraction_status"}
+)
 """Reads that have no past: a view of one does not offer them."""
 
 WRITES: Mapping[str, Callable[[World], Arguments]] = {
@@ -195,6 +198,11 @@ WRITES: Mapping[str, Callable[[World], Arguments]] = {
     "files.create_from_text": lambda w: {"user_id": w.user, "title": "Note", "text": "tea at five"},
     "files.update": lambda w: {"user_id": w.user, "document_id": w.document_id, "tags": ["b"]},
     "files.delete": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "delete_user_data": lambda w: {"user_id": w.user},
+    "erase_memory": lambda w: {"user_id": w.user, "memory_id": w.memory_id},
+    "erase_message": lambda w: {"user_id": w.user, "message_id": w.message_id},
+    "erase_document": lambda w: {"user_id": w.user, "document_id": w.document_id},
+    "purge_history": lambda w: {"user_id": w.user, "before": w.between},
     "retry_failed": lambda w: {"user_id": w.user},
     "extract": lambda w: {"user_id": w.user, "session_id": "s1"},
     "retry_failed_extractions": lambda w: {"user_id": w.user},

@@ -24,12 +24,16 @@ class Outcome:
         return json.loads(self.out)
 
 
-def command(*arguments: str, stdin: bytes = b"", environment: Mapping[str, str] = {}) -> Outcome:
-    """What `neuromem …` printed and its exit code. stdin is no terminal."""
+def command(
+    *arguments: str, stdin: bytes = b"", environment: Mapping[str, str] = {}, terminal: bool = False
+) -> Outcome:
+    """What `neuromem …` printed and its exit code. `terminal`: whether stdin says that it is one."""
     out, err = io.StringIO(), io.StringIO()
+    given = io.TextIOWrapper(io.BytesIO(stdin))
+    given.isatty = lambda: terminal
     with (
         patch.object(sys, "argv", ["neuromem", *arguments]),
-        patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin))),
+        patch.object(sys, "stdin", given),
         patch.dict(os.environ, {"COLUMNS": "100", **environment}),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),

@@ -27,10 +27,11 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import UserDefinedType
 
-from memground.postgres.engine import Query, advisory_key
+from memground.postgres.engine import Query, advisory_key, sqlstate
 from memground.postgres.pooler import driver_of, is_direct, run_alone
 from memground.postgres.statistics import common_values, table_rows
 
@@ -46,6 +47,7 @@ _M, _EF_CONSTRUCTION = 24, 128
 """Measured on 200,000 clustered vectors: with pgvector's own 16 and 64 whole clusters are missed now and then."""
 
 _BYTES_A_LINK = 12
+_TIMED_OUT = "55P03"
 _MEMORY = (64, 2_048)
 """Megabytes a build may take, at least and at most: a graph that does not fit is built many times as slowly."""
 
@@ -117,6 +119,19 @@ class OwnIndexes:
                 return []
             async with engine.connect() as connection:
                 return await self._tend(connection)
+
+    async def drop(self, engine: AsyncEngine, owner: str, *, patience: float) -> bool:
+        """Drops the owner's index, if there is one; False where others held the table for `patience` seconds."""
+        try:
+            async with engine.begin() as connection:
+                name = await connection.scalar(select(self.name(literal(owner, String))))
+                await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{patience:.3f}s'")
+                await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {self._quoted(str(name))}")
+        except DBAPIError as error:
+            if sqlstate(error) != _TIMED_OUT:
+                raise
+            return False
+        return True
 
     async def _tend(self, connection: AsyncConnection) -> list[str]:
         there = await self._existing(connection)

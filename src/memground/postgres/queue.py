@@ -360,6 +360,17 @@ class JobQueue:
         result = await connection.execute(delete(self.table).where(self._locked(*where)).returning(self.table.c.id))
         return len(result.all())
 
+    async def revoke(self, connection: Executor, *where: ColumnElement[bool]) -> int:
+        """Takes jobs from whoever works on them, whose results will not be stored; they begin anew, those that failed
+        too, and what is told of errors goes. Returns how many."""
+        t, now = self.table, func.clock_timestamp()
+        begun = or_(t.c.lease_token.is_not(None), t.c.attempts > 0)
+        anew = update(t).where(self._locked(*where)).values(
+            lease_until=None, lease_token=None, failed_at=None, last_error=None, attempts=0,
+            run_after=case((begun, now), else_=t.c.run_after),
+        )  # fmt: skip
+        return len((await connection.execute(anew.returning(t.c.id))).all())
+
     async def status(self, connection: Executor, *where: ColumnElement[bool]) -> QueueStatus:
         """How much waits and how much failed."""
         t = self.table

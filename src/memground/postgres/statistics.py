@@ -1,5 +1,6 @@
 """What the server itself has counted: cheap to ask, and a little old."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
@@ -68,3 +69,14 @@ async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
             # As the server quoted it. It is not waited for: an index that is being made holds the table for minutes.
             await run_alone(connection, f"ANALYZE (SKIP_LOCKED) {table}")
     return changed
+
+
+async def count_anew(engine: AsyncEngine, schema: str, tables: Iterable[str]) -> None:
+    """Has the server count anew in certain tables of a schema: what it keeps of them holds single values.
+
+    A table that another process holds is left out; that one's work ends in counting, too.
+    """
+    quote = asyncpg.dialect().identifier_preparer.quote
+    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
+        for table in tables:
+            await connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {quote(schema)}.{quote(table)}")

@@ -17,6 +17,7 @@ from neuromem.cli import (
     asking,
     chat,
     conversations,
+    erase,
     extract,
     files,
     graph,
@@ -49,6 +50,7 @@ for part in (
     timetravel,
     operations,
     reembed,
+    erase,
 ):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)

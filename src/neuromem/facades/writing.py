@@ -9,6 +9,7 @@ from uuid import UUID
 from neuromem import checks
 from neuromem.facades.context import Context
 from neuromem.facades.conversations import ConversationsFacade
+from neuromem.facades.erasing import Erasing
 from neuromem.facades.files import FilesFacade
 from neuromem.facades.graph import GraphFacade
 from neuromem.facades.kv import KVFacade
@@ -36,7 +37,7 @@ from neuromem.types import (
 )
 
 
-class Writer(Reader):
+class Writer(Erasing, Reader):
     """Everything that reads and writes memories."""
 
     kv: KVFacade

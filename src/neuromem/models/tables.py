@@ -9,7 +9,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from memground.postgres.arms import KeywordArm, VectorArm
 from memground.postgres.queue import jobs_table
 from memground.postgres.versioned import VersionedTable
-from neuromem.models import conversation, document, emotion, graph, kv, memory
+from neuromem.models import conversation, document, emotion, graph, history, kv, memory
 from neuromem.models.columns import generation_name
 
 
@@ -40,6 +40,7 @@ class Tables:
     memory_words: KeywordArm
     message_vectors: VectorArm
     message_words: KeywordArm
+    history_horizons: Table
 
     @property
     def vector_column(self) -> str:
@@ -76,4 +77,5 @@ def build_tables(dims: int, schema: str, generation: int = 1) -> Tables:
         memory_words=memory_words,
         message_vectors=message_vectors,
         message_words=message_words,
+        history_horizons=history.history_horizons(metadata),
     )

@@ -13,6 +13,7 @@ from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
 from memground.postgres import versioned
 from memground.postgres.engine import Query, Row
+from memground.postgres.erasing import with_beginnings
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import Restored, VersionedTable
 from memground.text import check_text
@@ -20,7 +21,7 @@ from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.models import Tables
-from neuromem.queries import graph
+from neuromem.queries import erasing, graph
 from neuromem.queries import messages as queries
 from neuromem.queries.memories import born_with_derived
 from neuromem.queries.messages import EMBED_MESSAGE
@@ -80,6 +81,7 @@ class HistoryService:
         moment = as_utc(to_time, "to_time")
         await self._session.hold(user_id, alone=True)
         stamp = self._session.stamp(_new_origin("rollback"))
+        await self._check_horizon(user_id, moment)
         if moment > stamp.at:
             raise InvalidInputError(f"to_time={moment.isoformat()} lies in the future; pass a moment that has been")
         return await self._reverse(user_id, stamp, lambda vt, where: versioned.state_at(vt, where, moment))
@@ -103,6 +105,7 @@ class HistoryService:
             if vt is self._tables.memory_sources:
                 where = and_(where, ~born_with_derived(self._tables))
             target = versioned.state_without(vt, where, origin=origin, recorded_since=since)
+            target = with_beginnings(vt, where, target)
             return graph.unneeded(self._tables, user_id, target) if vt is nodes.vt else target
 
         nodes = _Owned(self._tables.graph_nodes, "graph_node")
@@ -135,6 +138,14 @@ class HistoryService:
             changed=tuple(change for change in found if change.before is not None and change.after is not None),
             forgotten=tuple(change for change in found if change.after is None),
         )
+
+    async def _check_horizon(self, user_id: str, moment: datetime) -> None:
+        horizon: datetime | None = await self._session.scalar(erasing.horizon(self._tables, user_id))
+        if horizon is not None and moment < horizon:
+            raise InvalidInputError(
+                f"to_time={moment.isoformat()} lies before {horizon.isoformat()}, and the history before that was "
+                "erased by purge_history; pass that moment or a later one"
+            )
 
     async def _changes(self, owned: _Owned, user_id: str, earlier: datetime, later: datetime) -> list[Change]:
         statement = versioned.changes(owned.vt, owned.of(user_id), earlier, later)

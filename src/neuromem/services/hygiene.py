@@ -175,7 +175,7 @@ class HygieneService:
         for link in links:
             for key, source in {uuid.UUID(source.id): source for source in link.sources}.items():
                 known = there.setdefault((link.derived_id, key), [])
-                if not any(contains(row["known_from"], row["known_to"], link.known_from) for row in known):
+                if not any(_says(row, link) for row in known):
                     new.append(self._new_link(link, source, known))
                     known.append(new[-1])
         await MemoryService(self._session).store_links(new)
@@ -274,6 +274,14 @@ class HygieneService:
             vector = self._tables.vector_column
             values |= {name: row[name] for name in ("content", "words", vector)}
         return values
+
+
+def _says(row: Row, link: Link) -> bool:
+    """Whether a link that is recorded says the same. Of a key-value each telling is recorded, because each is a value
+    of its own: who erases a message takes away those that it told."""
+    if link.kind == "kv":
+        return row["known_from"] == link.known_from
+    return contains(row["known_from"], row["known_to"], link.known_from)
 
 
 def _statement(row: Row) -> Statement:

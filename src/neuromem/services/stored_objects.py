@@ -128,5 +128,10 @@ def _upload(user_id: str, prefix: str) -> NewJob:
     return NewJob(REMOVE_OBJECT, _ref(prefix), user_id, {_PREFIX: prefix})
 
 
+def object_refs(keys: Iterable[str]) -> list[str]:
+    """What the jobs are called that remove objects."""
+    return [_ref(key) for key in keys]
+
+
 def _ref(name: str) -> str:
     return sha256(name.encode()).hexdigest()

@@ -6,6 +6,7 @@ from neuromem.types.counts import BackgroundStatus, Period, Reembedded, Stats
 from neuromem.types.digest import DigestResult
 from neuromem.types.emotion import DominantEmotion, EmotionPeriod, EmotionProfile, EmotionTrigger
 from neuromem.types.entities import EntityProfile
+from neuromem.types.erasing import Erased, ErasurePreview, ErasureReceipt
 from neuromem.types.extraction import (
     NOTHING_STORED,
     Dropped,
@@ -46,6 +47,9 @@ __all__ = [
     "EmotionTrigger",
     "EntityProfile",
     "Episode",
+    "Erased",
+    "ErasurePreview",
+    "ErasureReceipt",
     "Explanation",
     "ExtractionFailure",
     "ExtractionResult",
