@@ -405,11 +405,17 @@ def refused(name: str, parameter: str) -> Sequence[Bad] | None:
     return NO_FILE_FILTER if name.startswith("files.") and parameter == "where" else REFUSED[parameter]
 
 
-OPTIONAL = {  # None means all users
-    (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
-} | {  # and here that another argument says what is meant
-    ("preview_erasure", name) for name in ("memory_id", "message_id", "document_id", "before")
-}
+OPTIONAL = (
+    {  # None means all users
+        (name, "user_id") for name in ("background_status", "retry_failed", "retry_failed_extractions")
+    }
+    | {  # all documents
+        ("files.search", "document_id"),
+    }
+    | {  # and here that another argument says what is meant
+        ("preview_erasure", name) for name in ("memory_id", "message_id", "document_id", "before")
+    }
+)
 
 # Messages of these name the path, the operator or the item instead of the argument that holds it.
 NAMES_ITS_PART = frozenset(

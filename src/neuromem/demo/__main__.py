@@ -12,11 +12,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.rule import Rule
 from rich.table import Table
 
-from neuromem import LLMCall, MemoryStoreError, NeuroMemory
+from neuromem import LLMCall, LocalStorage, MemoryStoreError, NeuroMemory
 from neuromem.demo.learned import Learned
 from neuromem.demo.learning import language_model
 from neuromem.demo.printing import answer, console, line
 from neuromem.demo.sample import Sample
+from neuromem.demo.whole import Whole
 from neuromem.importers import locomo
 
 QUESTIONS_PER_DIALOGUE = 6
@@ -114,6 +115,7 @@ async def run(arguments: argparse.Namespace) -> None:
         NeuroMemory(
             arguments.database_url,
             llm=llm,
+            storage=None if arguments.database_url is None else LocalStorage(),
             schema="neuromem_demo",
             auto_extract=False,
             on_llm_call=calls.append,
@@ -126,6 +128,8 @@ async def run(arguments: argparse.Namespace) -> None:
         await sample(nm, history)
         console.print(Rule("The same chat, read by a language model", style="dim"))
         await Learned(nm, history).show(llm.model_id, calls, note)
+        console.print(Rule("What it comes to", style="dim"))
+        await Whole(nm, calls).show()
 
 
 def main() -> int:

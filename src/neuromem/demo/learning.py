@@ -18,18 +18,19 @@ if TYPE_CHECKING:
 type _Items = Mapping[str, Sequence[Mapping[str, Any]]]
 
 SCRIPT = "the demo's script"
-_TURNS = re.compile(r"<conversation>\n(.*?)\n</conversation>", re.DOTALL)
+_BLOCK = re.compile(r"<(conversation|memories|emotions)>\n(.*?)\n</\1>", re.DOTALL)
 _SECTIONS = ("facts", "episodes", "triples", "profile_updates")
 
 
 def learned_turns() -> Mapping[str, _Items]:
     """What is learned from which turn of the sample, by section, in the JSON a language model answers."""
-    return json.loads(resources.files("neuromem.demo").joinpath("learned.json").read_text(encoding="utf-8"))
+    return _script("learned.json")
 
 
 def scripted_model(history: Sample) -> CallbackLLM:
-    """Answers for each turn of the sample what `learned.json` says, as a careful model would, and costs nothing."""
-    learned = learned_turns()
+    """Answers what the scripts say, as a careful model would, and costs nothing: what is learned from each turn
+    (`learned.json`), and what many memories show together (`reflected.json`)."""
+    learned, reflected = learned_turns(), _script("reflected.json")
     by_text = {
         message.content: learned.get(str(message.external_id), {})
         for _, messages in history.sessions()
@@ -37,13 +38,26 @@ def scripted_model(history: Sample) -> CallbackLLM:
     }
 
     async def answer(messages: list[dict[str, Any]]) -> str:
-        found: dict[str, list[Mapping[str, Any]]] = {section: [] for section in _SECTIONS}
-        for turn in _new_turns(messages[-1]["content"]):
-            for section, items in by_text.get(turn["text"], {}).items():
-                found[section] += [{**item, "sources": [turn["turn"]]} for item in items]
+        kind, shown = _shown(messages[-1]["content"])
+        match kind:
+            case "memories":
+                found: Any = {"insights": [_resting(insight, shown) for insight in reflected["insights"]]}
+            case "emotions":
+                found = reflected["emotion"]
+            case _:
+                found = {section: [] for section in _SECTIONS}
+                for turn in shown:
+                    for section, items in by_text.get(turn["text"], {}).items():
+                        found[section] += [{**item, "sources": [turn["turn"]]} for item in items]
         return json.dumps(found, ensure_ascii=False)
 
     return CallbackLLM(answer, model=SCRIPT)
+
+
+def _resting(insight: Mapping[str, Any], memories: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """An insight of the script with the memories it rests on: those that hold one of its words."""
+    sources = [memory["memory"] for memory in memories if any(word in memory["text"] for word in insight["about"])]
+    return {**{name: value for name, value in insight.items() if name != "about"}, "sources": sources}
 
 
 @asynccontextmanager
@@ -70,6 +84,11 @@ async def language_model(history: Sample) -> "AsyncGenerator[tuple[LLMProvider, 
             await llm.close()
 
 
-def _new_turns(asked: str) -> list[dict[str, Any]]:
-    found = _TURNS.search(asked)
-    return [] if found is None else [json.loads(line) for line in found[1].splitlines()]
+def _shown(asked: str) -> tuple[str, list[dict[str, Any]]]:
+    """What kind of lines a request shows, and the lines."""
+    found = _BLOCK.search(asked)
+    return ("", []) if found is None else (found[1], [json.loads(line) for line in found[2].splitlines()])
+
+
+def _script(name: str) -> Any:
+    return json.loads(resources.files("neuromem.demo").joinpath(name).read_text(encoding="utf-8"))

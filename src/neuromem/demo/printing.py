@@ -30,9 +30,11 @@ async def answer(nm: NeuroMemory, user: str, ask: str, as_of: datetime | None, l
 def line(hit: MergedHit) -> str:
     """A hit in one line, with its kind and day."""
     who = f"{hit.speaker}: " if hit.speaker else ""
-    text = who + hit.content
+    text = " ".join((who + hit.content).split())
     shown = text if len(text) <= LINE else text[: LINE - 1] + "…"
-    return f"{escape(shown)} [dim]({_KINDS.get(hit.source, 'fact')}, {hit.at.date()})[/]"
+    of_file = any(source.kind == "document" for source in hit.came_from)
+    kind = "file" if of_file else _KINDS.get(hit.source, "fact")
+    return f"{escape(shown)} [dim]({kind}, {hit.at.date()})[/]"
 
 
 def _why(hit: MergedHit) -> str:
