@@ -25,6 +25,7 @@ from neuromem.cli import (
     model,
     operations,
     reembed,
+    reflecting,
     timetravel,
 )
 from neuromem.cli.shared import OPERATIONS, Interrupted
@@ -35,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
+for part in (
+    import_,
+    asking,
+    memories,
+    conversations,
+    chat,
+    extract,
+    graph,
+    kv,
+    timetravel,
+    operations,
+    reembed,
+    reflecting,
+):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 
