@@ -139,6 +139,7 @@ async def test_arousal_is_read_with_distrust(ground: Ground, user: str) -> None:
 
 @pytest.mark.seed("6", "SearchService ranks both arms by RRF")
 @pytest.mark.seed("6.1", "memories are fused in SQL: RRF of both arms, recency, importance")
+@pytest.mark.seed("10.2", "recency = e^(-t / (decay_rate × (1 + arousal × 0.5)))")
 async def test_the_seeds_score_is_rrf_times_recency_times_importance(ground: Ground, user: str) -> None:
     memories = {m.record_id: m for m in await add_many(ground, user)}
     profile = RankingProfile.seed()
@@ -211,6 +212,7 @@ async def test_either_arms_best_comes_beyond_the_limit(ground: Ground, user: str
     assert len(found) == 8
 
 
+@pytest.mark.seed("10.2", "what was felt strongly fades more slowly")
 async def test_who_was_moved_remembers_longer(ground: Ground, user: str) -> None:
     then = NOW - timedelta(days=20)
     await ground.mind.add_memories(

@@ -33,6 +33,7 @@ from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
 from neuromem.services.memories import MemoryService
 from neuromem.services.recall import RecallService
+from neuromem.services.reflection import ReflectionService
 from neuromem.services.search import SearchService
 from neuromem.services.temporal import TemporalService
 
@@ -135,6 +136,8 @@ TAKES: dict[Callable[..., Any], str] = {
     MemoryService.__init__: "session",
     TemporalService.__init__: "session",
     MemoryExtractionService.__init__: "session embedding llm",
+    ReflectionService.__init__: "session embedding llm",
+    NeuroMemory.digest: "user_id",
     GraphService.__init__: "session",
     GraphMemoryService.__init__: "session",
     GraphFacade.create_node: "user_id node_type node_id properties",
@@ -152,7 +155,7 @@ TAKES: dict[Callable[..., Any], str] = {
 }
 
 METHODS: dict[type, str] = {
-    NeuroMemory: "add_memory search ingest recall",
+    NeuroMemory: "add_memory search ingest recall digest emotion_profile",
     KVFacade: "set get list delete batch_set",
     ConversationsFacade: "ingest",
     GraphFacade: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",
@@ -161,6 +164,7 @@ METHODS: dict[type, str] = {
     KVService: "set get list delete batch_set",
     SearchService: "scored_search",
     MemoryExtractionService: "_classify_messages",
+    ReflectionService: "_generate_insights _update_emotion_profile",
     RecallService: "_fetch_vector_memories _fetch_user_profile _search_conversations",
     Database: "session init close",
     EmbeddingProvider: "embed embed_batch",

@@ -119,6 +119,9 @@ ROWS: dict[str, tuple[str, ...]] = {
         "GraphMemoryService finds facts of entities",
         "MemoryExtractionService takes a session, an embedding and a language model",
         "MemoryExtractionService extracts memories with the language model",
+        "ReflectionService takes a session, an embedding and a language model",
+        "ReflectionService generates insights",
+        "ReflectionService updates the emotion profile",
         "TemporalService takes a session",
         "TemporalService: memories along time",
         "TemporalService: filtering by ranges of time",
@@ -172,9 +175,22 @@ ROWS: dict[str, tuple[str, ...]] = {
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
     ),
+    "7.4": (
+        "recent memories are read, 50 unless asked otherwise",
+        "the insights there are are read, so that none comes twice",
+        "_generate_insights gives the model instructions and the recent memories",
+        "the model's answer is insights: patterns and summaries",
+        "each insight is embedded",
+        'insights are stored in embeddings, memory_type="insight"',
+        "_update_emotion_profile gives the model instructions and the emotions of recent memories",
+        "emotion_profiles is updated",
+        # In calls: two, the second only where the news tells of emotions, and one batch.
+        "a digest costs two calls of the language model and embeds N texts",
+    ),
     "7.5": (
         "ingest: 1 + N texts embedded, one call of the language model",
         "recall: one embedding, no call of the language model",
+        "digest: N embeddings, two calls of the language model, when the program calls it",
         "auto_extract=False spares the call of the language model",
         "query_embedding spares the embedding",
         # `SentenceTransformerEmbedding` is another; `LocalEmbedding` needs no PyTorch.
@@ -184,17 +200,29 @@ ROWS: dict[str, tuple[str, ...]] = {
         "recall ranks memories, turns and relations together",
         "one call makes all tables",
     ),
+    "10.1": (
+        "micro: metadata.emotion of a memory has valence, arousal and a label, noted by extraction",
+        "meso: the recent state, of one to two weeks, in emotion_profiles.latest_state",
+        "latest_state is updated by digest()",
+        "macro: long-term, valence_avg and dominant_emotions among emotion_profiles",
+    ),
+    "10.2": (
+        "recency = e^(-t / (decay_rate × (1 + arousal × 0.5)))",
+        "what was felt strongly fades more slowly",
+    ),
+    "10.3": (
+        "personality (Big Five) is not inferred",
+        "values are not inferred",
+        "the profile records only emotions that were expressed",
+    ),
 }
 
-# What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.
+# What the next step of the project builds: files in S3 and their text. No test can show them yet.
 NEXT: dict[str, tuple[str, ...]] = {
     "6": (
         "FileService takes a session, an embedding and a storage",
         "FileService uploads files",
         "FileService extracts their text",
-        "ReflectionService takes a session, an embedding and a language model",
-        "ReflectionService generates insights",
-        "ReflectionService updates the emotion profile",
     ),
 }
 

@@ -27,6 +27,7 @@ from neuromem.cli import (
     model,
     operations,
     reembed,
+    reflecting,
     timetravel,
 )
 from neuromem.cli.shared import OPERATIONS, Interrupted
@@ -51,6 +52,7 @@ for part in (
     operations,
     reembed,
     erase,
+    reflecting,
 ):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
