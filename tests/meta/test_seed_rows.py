@@ -128,6 +128,11 @@ ROWS: dict[str, tuple[str, ...]] = {
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
     ),
+    "9.2": (
+        "export_user_data() is one snapshot",
+        "entity_profile() joins memories, graph and conversations in one statement",
+        "stats() counts all types of memories",
+    ),
 }
 
 # What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.

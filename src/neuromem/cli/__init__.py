@@ -17,12 +17,14 @@ from neuromem.cli import (
     asking,
     chat,
     conversations,
+    entities,
     extract,
     graph,
     import_,
     kv,
     memories,
     model,
+    moving,
     operations,
     reembed,
     timetravel,
@@ -35,7 +37,21 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
+for part in (
+    import_,
+    asking,
+    memories,
+    conversations,
+    chat,
+    extract,
+    graph,
+    entities,
+    kv,
+    timetravel,
+    operations,
+    moving,
+    reembed,
+):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 
