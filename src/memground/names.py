@@ -77,8 +77,8 @@ def pattern(name: str) -> str:
 
 
 _GAP = r"[[:space:]_\-\u2010-\u2015\u2212]+"
-_BEGIN = f"(^|[^[:alnum:]]|[{UNSPACED}])"
-_END = f"($|[^[:alnum:]]|[{UNSPACED}])"
+_BEGIN = f"(?:^|[^[:alnum:]]|[{UNSPACED}])"
+_END = f"(?:$|[^[:alnum:]]|[{UNSPACED}])"
 
 
 def _any_case(character: str) -> str:

@@ -242,7 +242,7 @@ def test_time_in_questions_and_a_timeline(run: Run) -> None:
         == "trip to Oslo"
     )
     shown = run("timeline", "--timezone", "UTC").out.splitlines()
-    assert [line.split()[0] for line in shown] == ["2023-05", "2024-07", "2024-08"]
+    assert [line.split()[0] for line in shown] == ["2023-05", "…", "2024-07", "2024-08"]
     assert shown[0].endswith("1  1 episodic")
     shown = run("timeline", "--by", "day", "--timezone", "America/New_York", "--from", "2024-01-01").out
     assert shown.split()[0] == "2024-07-31"

@@ -162,3 +162,24 @@ async def test_a_name_in_more_texts_than_are_counted(mind: NeuroMemory, user: st
         assert (some.memory_count, some.message_count, some.complete) == tuple(counts.values())
     assert [memory.content for memory in whole.memories] == ["Anna 39", "Anna 38", "Anna 37"]
     assert (whole.first_mentioned, whole.last_mentioned) == (LONG_AGO, LONG_AGO + 59 * DAY)
+
+
+@pytest.mark.seed("9.2", "stats() counts all types of memories")
+async def test_everything_a_user_has_is_counted_in_one_statement(mind: NeuroMemory, user: str) -> None:
+    await told(mind, user)
+    await mind.add_memory(user, "was glad", metadata={"emotion": {"valence": 0.5, "arousal": 0.2, "label": "glad"}})
+    await mind.add_memory(user, "tends to move", memory_type="insight")
+    await mind.kv.set("notes", user, "a", 1)
+    with counted(mind) as found:
+        stats = await mind.stats(user)
+    counting = [sql for sql, _ in found.sent if "entities." in sql and "entities.jobs" not in sql]
+    assert len(counting) == 1
+    assert stats.memories == {"general": 3, "fact": 1, "insight": 1}
+    assert (stats.insights, stats.emotions, stats.documents) == (1, 1, 0)
+    assert (stats.messages, stats.sessions, stats.key_values) == (4, 1, 1)
+    assert (stats.graph_nodes, stats.graph_edges) == (3, 2)
+    assert stats.without_vector == 4  # nobody makes the turns' vectors here
+    assert (await mind.stats(f"not-{user}")).memories == {}
+    then = await mind.as_of(LONG_AGO + DAY).stats(user)
+    assert (then.messages, then.memories, then.graph_edges, then.background) == (2, {}, 1, None)
+    assert (then.first_known, then.last_known) == (LONG_AGO, LONG_AGO + DAY)

@@ -2,7 +2,9 @@
 
 import copy
 import json
-from collections.abc import AsyncIterator, Callable
+import tracemalloc
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +14,8 @@ from sqlalchemy import text
 from memground.clock import ManualClock
 from neuromem import ConflictError, Fact, InvalidInputError, NeuroMemory, NewMessage, ProviderError, Triple
 from neuromem.queries.moving import STAYS, parts
-from support.calls import PRESENT_ONLY, READS, WRITES, call, settle, state
+from neuromem.services.export_records import Checksum
+from support.calls import PRESENT_ONLY, READS, call, settle, state
 from support.embeddings import HashEmbedding
 from support.law import START, answers, differences, live, moments, plan, random_steps
 from support.moving import Exported, records_of, row, sealed, small_export, version_of
@@ -354,6 +357,7 @@ async def test_who_stops_reading_an_export_gives_the_connection_back(quiet: Neur
     assert (await quiet.stats(user)).key_values == 100
 
 
+@pytest.mark.seed("9.2", "export_user_data() is one snapshot")
 async def test_an_export_is_one_snapshot(quiet: NeuroMemory, user: str) -> None:
     await quiet.kv.batch_set("notes", user, {str(n): n for n in range(100)})
     seen: list[dict[str, Any]] = []
@@ -371,5 +375,31 @@ def test_every_table_moves_or_has_a_reason_to_stay(quiet: NeuroMemory) -> None:
     }
 
 
-def test_the_calls_that_write_know_the_import() -> None:
-    assert "import_user_data" in WRITES
+async def test_twenty_thousand_rows_take_no_more_memory_than_two_thousand(quiet: NeuroMemory, user: str) -> None:
+    peaks: list[int] = []
+    for number, count in enumerate((2_000, 20_000)):
+        who = f"{user}-{number}"
+        exported = large_export(who, count)
+        tracemalloc.start()
+        done = await quiet.import_user_data(who, exported)
+        assert done.rows == {"key_values": count}
+        seen = 0
+        async for _ in quiet.export_user_data(who):
+            seen += 1
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+        assert seen == count + 2
+    assert peaks[1] < peaks[0] + 5_000_000, peaks
+
+
+def large_export(user: str, count: int) -> Iterator[dict[str, Any]]:
+    """An export of so many values of 300 letters, made while it is read."""
+    header = {**small_export(user)[0], "rows": {"key_values": count}}
+    checksum = Checksum()
+    for number in range(-1, count):
+        named = {"namespace": "notes", "scope_id": user, "key": str(number), "value": "letters, " * 33}
+        values = version_of(entry_id=str(uuid.uuid4()), **named)
+        record = header if number < 0 else row("key_values", **values)
+        checksum.add(record)
+        yield record
+    yield {"record": "end", "rows": {"key_values": count}, "sha256": str(checksum)}

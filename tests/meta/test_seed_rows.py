@@ -199,6 +199,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "9.2": (
         "recall ranks memories, turns and relations together",
         "one call makes all tables",
+        "export_user_data() is one snapshot",
+        "entity_profile() joins memories, graph and conversations in one statement",
+        "stats() counts all types of memories",
     ),
     "10.1": (
         "micro: metadata.emotion of a memory has valence, arousal and a label, noted by extraction",

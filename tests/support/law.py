@@ -482,6 +482,13 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
         changes = [*found.learned, *found.changed, *found.forgotten]
         return _unordered([show(c.before), show(c.after)] for c in changes)
 
+    async def stats() -> Any:
+        return show(replace(await on.stats(user), background=None))  # which a view of the past has not
+
+    async def profile(name: str, **options: Any) -> Any:
+        found = show(await on.entity_profile(user, name, limit=1_000, **options))
+        return {key: _unordered(value) if isinstance(value, list) else value for key, value in found.items()}
+
     async def graph(read: Awaitable[Any]) -> Any:
         found = await read
         return _unordered(map(show, found)) if isinstance(found, list | tuple) else show(found)
@@ -502,6 +509,8 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
         "range": ranged(START, moment - BACKS[2]),
         "recent": recent(),
         "timeline": timeline(),
+        **{f"profile of {name}": profile(name) for name in ("Anna", "tea 1", "porto tea")},
+        "profile of what was true": profile("tea", valid_at=moment - BACKS[2]),
         "list where": listed(where=filters[0]),
         "sessions": sessions(),
         **{f"messages {session}": messages(session) for session in SESSIONS},
@@ -517,6 +526,7 @@ async def answers(on: Any, life: Life, memories: Iterable[str], moment: datetime
     if not content_only:
         reads |= {f"history {name}": history(name) for name in memories}
         reads |= {f"diff since {back}": diff(moment - back) for back in BACKS[2:]}
+        reads["stats"] = stats()  # which says when all became known
         reads |= {"recall known since": recall(NOWHERE, where=F("known_from") > moment - BACKS[3])}
     return await gathered(reads)
 

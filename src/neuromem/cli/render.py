@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neuromem.cli.times import local
-from neuromem.types import Change, Document, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message, Period
+from neuromem.types import Change, Document, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message
 
 _UNITS = (
     ("year", 31_557_600.0), ("month", 2_629_800.0), ("week", 604_800.0), ("day", 86_400.0), ("hour", 3_600.0),
@@ -135,19 +135,6 @@ def explained(rows: Sequence[tuple[str, float, Explanation | None]]) -> Table:
         )
         reasons = [*(f"{name} {value:.2f}" for name, value in why.parts.items()), *why.notes]
         table.add_row("", Text(one_line(" · ".join(reasons)), style="dim"))
-    return table
-
-
-def timeline(periods: Sequence[Period], unit: str, zone: str) -> Table:
-    """A line for each period: when it begins, how much is of it, and of what types."""
-    from neuromem.checks import timezone
-
-    table = grid({"style": "cyan", "no_wrap": True}, {"no_wrap": True}, {"justify": "right"}, {"style": "dim"})
-    most, length = max((period.count for period in periods), default=0), {"year": 4, "month": 7}.get(unit, 10)
-    for period in periods:
-        begun = period.start.astimezone(timezone(zone)).date().isoformat()[:length]
-        types = ", ".join(f"{count:,} {one_line(name)}" for name, count in period.by_type.items())
-        table.add_row(begun, bar(period.count, most), f"{period.count:,}", types)
     return table
 
 

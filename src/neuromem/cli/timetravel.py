@@ -1,7 +1,7 @@
 """`neuromem timeline`, `diff`, `rollback` and `undo`: what is of when, what changed, and taking it back."""
 
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +15,7 @@ from neuromem.cli.times import local, moment, optional_moment, zone
 if TYPE_CHECKING:
     from neuromem import NeuroMemory, Reversal
     from neuromem.facades import Writer
+    from neuromem.types import Period
 
 type Act = Callable[["Writer"], Awaitable["Reversal"]]
 
@@ -55,12 +56,27 @@ async def timeline(
         )
     if asked.as_json:
         return asked.print_json({"as_of": known, "timezone": name, "periods": [period.to_dict() for period in found]})
-    from neuromem.cli import render
+    from neuromem.cli.drawing import bars
 
     asked.as_of_line(known)
     if not found:
-        asked.say(f"no memory is of that time{asked.whose}")
-    asked.draw(render.timeline(found, by.value, name))
+        return asked.say(f"no memory is of that time{asked.whose}")
+    asked.draw(bars(list(_lines(found, by, name))))
+
+
+def _lines(found: "Sequence[Period]", by: By, timezone: str) -> "Iterator[tuple[str, int, str]]":
+    """When each period begins, how much is of it, and of what types; a gap is a line of its own."""
+    from neuromem.checks import timezone as zone_of
+    from neuromem.cli.render import counted
+
+    length, end = {By.YEAR: 4, By.MONTH: 7}.get(by, 10), None
+    for period in found:
+        if end is not None and period.start > end:
+            empty = max(1, round((period.start - end) / (period.end - period.start)))
+            yield "…", 0, counted(empty, f"empty {by.value}")
+        end = period.end
+        begun = period.start.astimezone(zone_of(timezone)).date().isoformat()[:length]
+        yield begun, period.count, ", ".join(f"{count:,} {name}" for name, count in period.by_type.items())
 
 
 async def diff(

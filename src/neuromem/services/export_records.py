@@ -278,6 +278,7 @@ class Records:
     def _document(self, row: Values) -> None:
         _shape(row, "metadata_", dict)
         _shape(row, "tags", list)
+        row["object_key"] = None  # a key of another storage, or of another user's file
 
 
 _RULES: Mapping[str, Callable[[Records, Values], None]] = {

@@ -5,7 +5,8 @@ from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
 from neuromem.queries import stats as queries
-from neuromem.types import Stats
+from neuromem.queries.scope import Scope
+from neuromem.types import MemoryType, Stats
 
 
 class StatsService:
@@ -16,25 +17,29 @@ class StatsService:
         self._tables = session.tables
 
     async def stats(self, user_id: str, view: View) -> Stats:
-        """The counts of one user; background work is the present's, so a view of the past has none."""
+        """One statement counts. Background work is the present's, so a view of the past has none."""
         checks.name(user_id, "user_id")
         tables, jobs = self._tables, self._tables.jobs
-        by_type = (await self._session.execute(queries.memories(tables, user_id, view))).all()
-        said = (await self._session.execute(queries.messages(tables, user_id, view))).one()
-        graph = (await self._session.execute(queries.graph(tables, user_id, view))).one()
+        scope = Scope(user_id, View(view.now, view.known_at))
+        (row,) = await self._session.fetch(queries.counts(tables, scope.shape), scope.values())
         background = None
         if view.known_at is None:
             background = await JobQueue(jobs).status(self._session, jobs.c.owner == user_id)
+        memories: dict[str, int] = row["memories"] or {}
         return Stats(
             user_id=user_id,
-            memories={row.memory_type: row.total for row in by_type},
-            memory_versions=await self._session.scalar(queries.memory_versions(tables, user_id, view)),
-            messages=said.total,
-            sessions=said.sessions,
-            key_values=await self._session.scalar(queries.key_values(tables, user_id, view)),
-            first_known=min((row.first for row in (*by_type, said) if row.first is not None), default=None),
-            last_known=max((row.last for row in (*by_type, said) if row.last is not None), default=None),
+            memories=dict(sorted(memories.items(), key=lambda item: (-item[1], item[0]))),
+            memory_versions=row["memory_versions"],
+            messages=row["messages"],
+            sessions=row["sessions"],
+            key_values=row["key_values"],
+            first_known=row["first"],
+            last_known=row["last"],
             background=background,
-            graph_nodes=graph.nodes,
-            graph_edges=graph.edges,
+            graph_nodes=row["graph_nodes"],
+            graph_edges=row["graph_edges"],
+            documents=row["documents"],
+            insights=memories.get(MemoryType.INSIGHT, 0),
+            emotions=row["emotions"],
+            without_vector=row["without_vector"],
         )

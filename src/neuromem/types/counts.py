@@ -26,7 +26,9 @@ class Stats(Value):
 
     `memories`: by type. `memory_versions`: the states they have had, forgotten ones included. `first_known` and
     `last_known`: when the first and the last of memories and messages became known. `background`: work that waits or
-    has failed; None as of a moment in the past.
+    has failed; None as of a moment in the past. `documents`: uploaded files. `insights`: the memories of that type,
+    `emotions`: those of any type that carry an emotion. `without_vector`: memories and messages that are found by their
+    words only, until background work has made their vectors.
     """
 
     user_id: str
@@ -40,6 +42,10 @@ class Stats(Value):
     background: QueueStatus | None
     graph_nodes: int = 0
     graph_edges: int = 0
+    documents: int = 0
+    insights: int = 0
+    emotions: int = 0
+    without_vector: int = 0
 
 
 @dataclass(frozen=True, slots=True)
