@@ -128,6 +128,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
     ),
+    "9.2": ("delete_user_data() deletes across all tables atomically",),
 }
 
 # What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import UserDefinedType
 
-from memground.postgres.engine import Query, advisory_key, sqlstate
+from memground.postgres.engine import TIMED_OUT, Query, advisory_key, sqlstate
 from memground.postgres.statistics import common_values, table_rows
 
 _log = logging.getLogger("memground.indexes")
@@ -46,7 +46,6 @@ _M, _EF_CONSTRUCTION = 24, 128
 """Measured on 200,000 clustered vectors: with pgvector's own 16 and 64 whole clusters are missed now and then."""
 
 _BYTES_A_LINK = 12
-_TIMED_OUT = "55P03"
 _MEMORY = (64, 2_048)
 """Megabytes a build may take, at least and at most: a graph that does not fit is built many times as slowly."""
 
@@ -129,7 +128,7 @@ class OwnIndexes:
             try:
                 await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {self._quoted(str(name))}")
             except DBAPIError as error:
-                if sqlstate(error) != _TIMED_OUT:
+                if sqlstate(error) != TIMED_OUT:
                     raise
                 return False
             finally:
