@@ -128,6 +128,7 @@ TAKES: dict[Callable[..., Any], str] = {
     NeuroMemory.__init__: "database_url embedding llm storage",
     NeuroMemory.ingest: "user_id role content",
     NeuroMemory.recall: "user_id query",
+    NeuroMemory.delete_user_data: "user_id",
     KVFacade.set: "namespace scope_id key value",
     KVService.set: "namespace scope_id key value",
     KVService.__init__: "session",
@@ -155,7 +156,7 @@ TAKES: dict[Callable[..., Any], str] = {
 }
 
 METHODS: dict[type, str] = {
-    NeuroMemory: "add_memory search ingest recall digest emotion_profile",
+    NeuroMemory: "add_memory search ingest recall digest emotion_profile delete_user_data",
     KVFacade: "set get list delete batch_set",
     ConversationsFacade: "ingest",
     GraphFacade: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",

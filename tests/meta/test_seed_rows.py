@@ -197,6 +197,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "a model on one's own machine costs no call",
     ),
     "9.2": (
+        "delete_user_data() deletes across all tables atomically",
         "recall ranks memories, turns and relations together",
         "one call makes all tables",
         "export_user_data() is one snapshot",

@@ -42,7 +42,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 """What the driver raises for a statement, the connection aside (OSError)."""
 
 _SCHEMES = ("postgres", "postgresql")
-_CONNECTION, _DEADLOCK, _TIMED_OUT = "08", "40P01", "55P03"
+_CONNECTION, _DEADLOCK, TIMED_OUT = "08", "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -187,7 +187,7 @@ async def reporting(url: str) -> AsyncGenerator[None]:
             raise ConflictError(
                 "this transaction and another waited for each other; this one was rolled back, run it again"
             ) from error
-        if sqlstate(error) == _TIMED_OUT:
+        if sqlstate(error) == TIMED_OUT:
             raise ConflictError("another transaction held for too long what this one needs; run it again") from error
         raise
 

@@ -31,7 +31,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import UserDefinedType
 
-from memground.postgres.engine import Query, advisory_key, sqlstate
+from memground.postgres.engine import TIMED_OUT, Query, advisory_key, sqlstate
 from memground.postgres.pooler import driver_of, is_direct, run_alone
 from memground.postgres.statistics import common_values, table_rows
 
@@ -47,7 +47,6 @@ _M, _EF_CONSTRUCTION = 24, 128
 """Measured on 200,000 clustered vectors: with pgvector's own 16 and 64 whole clusters are missed now and then."""
 
 _BYTES_A_LINK = 12
-_TIMED_OUT = "55P03"
 _MEMORY = (64, 2_048)
 """Megabytes a build may take, at least and at most: a graph that does not fit is built many times as slowly."""
 
@@ -128,7 +127,7 @@ class OwnIndexes:
                 await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{patience:.3f}s'")
                 await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {self._quoted(str(name))}")
         except DBAPIError as error:
-            if sqlstate(error) != _TIMED_OUT:
+            if sqlstate(error) != TIMED_OUT:
                 raise
             return False
         return True

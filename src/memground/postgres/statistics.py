@@ -1,26 +1,38 @@
 """What the server itself has counted: cheap to ask, and a little old."""
 
+import uuid
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
+    UUID,
+    Boolean,
     Column,
     ColumnElement,
+    DateTime,
     Float,
     Integer,
     String,
     Subquery,
     Table,
+    and_,
+    delete,
+    exists,
     func,
+    insert,
     literal,
     literal_column,
     select,
     text,
     true,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, asyncpg
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.types import TypeEngine
 
+from memground.postgres.engine import TIMED_OUT, sqlstate
 from memground.postgres.pooler import run_alone
 
 _CHANGED = text(
@@ -71,12 +83,61 @@ async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
     return changed
 
 
-async def count_anew(engine: AsyncEngine, schema: str, tables: Iterable[str]) -> None:
-    """Has the server count anew in certain tables of a schema: what it keeps of them holds single values.
+async def count_anew(engine: AsyncEngine, tables: Iterable[Table], *, patience: float) -> list[str]:
+    """Has the server count anew in certain tables: what it keeps of them holds single values.
 
-    A table that another process holds is left out; that one's work ends in counting, too.
+    Whoever counts already may have begun too early, so it is waited for; returns the names of the tables that others
+    held for `patience` seconds.
     """
-    quote = asyncpg.dialect().identifier_preparer.quote
-    async with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as connection:
-        for table in tables:
-            await connection.exec_driver_sql(f"ANALYZE (SKIP_LOCKED) {quote(schema)}.{quote(table)}")
+    held: list[str] = []
+    for table in tables:
+        try:
+            async with engine.begin() as connection:
+                await connection.execute(select(func.set_config("lock_timeout", f"{patience * 1000:.0f}ms", True)))
+                await _count(connection, table)
+        except DBAPIError as error:
+            if sqlstate(error) != TIMED_OUT:
+                raise
+            held.append(table.name)
+    return held
+
+
+async def _count(connection: AsyncConnection, table: Table) -> None:
+    """Counts anew. Of an empty table the server would keep what it counted before, so it is shown a row of nothing,
+    which nobody else ever sees."""
+    analyze = f"ANALYZE {asyncpg.dialect().identifier_preparer.format_table(table)}"
+    empty = not await connection.scalar(select(exists(select(1).select_from(table))))
+    if not empty:
+        await connection.exec_driver_sql(analyze)
+        return
+    key = tuple(table.primary_key)
+    shown = (await connection.execute(insert(table).values(_nothing(table)).returning(*key))).one()
+    await connection.exec_driver_sql(analyze)
+    mine = and_(*(column == value for column, value in zip(key, shown, strict=True)))
+    await connection.execute(delete(table).where(mine))
+
+
+def _nothing(table: Table) -> dict[str, Any]:
+    """Values for the columns that must have one."""
+    needed = [column for column in table.c if not column.nullable and not (column.computed or column.identity)]
+    return {column.name: _nothing_of(column.type) for column in needed}
+
+
+def _nothing_of(kind: TypeEngine[Any]) -> Any:
+    match kind:
+        case UUID():
+            return uuid.uuid4()
+        case DateTime():
+            return datetime(1970, 1, 1, tzinfo=UTC)
+        case String():
+            return "-"
+        case Boolean():
+            return False
+        case Integer() | Float():
+            return 0
+        case JSONB():
+            return {}
+        case ARRAY():
+            return []
+        case _:
+            return [1.0] * getattr(kind, "dims", 1)

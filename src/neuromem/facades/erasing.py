@@ -80,7 +80,7 @@ class Erasing:
             done = await ErasureService(session, extraction=context.extraction).erase(target)
         after = Aftermath(source, context.storage)
         objects_left = await after.objects_left(done)
-        await after.forget(target, done)
+        kept = await after.forget(target, done)
         left = await after.left(done)
         return ErasureReceipt(
             user_id=target.user_id,
@@ -95,5 +95,5 @@ class Erasing:
             checked_at=context.clock.now(),
             left=left,
             objects_left=objects_left,
-            unreachable=after.unreachable(done),
+            unreachable=(*kept, *after.unreachable(done)),
         )

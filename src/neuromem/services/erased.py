@@ -1,6 +1,7 @@
 """After an erasure is committed: what lies outside its transaction, and the proof that nothing is left."""
 
 import asyncio
+from collections.abc import Iterable
 
 from sqlalchemy import func, select
 
@@ -25,9 +26,11 @@ _DEAD = (
     "or later; to have it now run: VACUUM {tables}"
 )
 _STATISTICS = (
-    "Planner statistics (samples of values) were made anew for these tables; dead rows of those go with: "
+    "Planner statistics (samples of values) were made anew for these tables; their own dead rows go with: "
     "VACUUM pg_catalog.pg_statistic"
 )
+_HELD = "Others held these tables, so their statistics may still have samples of what was erased; run: ANALYZE {tables}"
+_INDEX = "An index that bears the user's id in its definition is dropped by the next program that looks after indexes"
 _FILES = "Versions and replicas that a file storage keeps of deleted objects: see its own settings"
 _ELSEWHERE = "What model providers, logs and your own program keep of what they were sent"
 
@@ -52,14 +55,20 @@ class Aftermath:
                 await asyncio.sleep(0.05)
         return left
 
-    async def forget(self, target: Target, done: Done) -> None:
-        """What the server keeps beside the rows: samples of their values, and an index that bears the user's id."""
+    async def forget(self, target: Target, done: Done) -> list[str]:
+        """What the server keeps beside the rows: samples of their values, and an index that bears the user's id.
+
+        Returns what of it others kept from going.
+        """
         database, tables = self._database, self._database.tables
         database.forget_hints()
+        kept: list[str] = []
         if target.what == "user":
             for arm in (tables.memory_vectors, tables.message_vectors):
-                await arm.own_indexes.drop(database.engine, target.user_id, patience=PATIENCE)
-        await count_anew(database.engine, tables.schema, done.rows)
+                if not await arm.own_indexes.drop(database.engine, target.user_id, patience=PATIENCE):
+                    kept = [_INDEX]
+        held = await count_anew(database.engine, done.gone, patience=PATIENCE)
+        return [*kept, _HELD.format(tables=self._quoted(held))] if held else kept
 
     async def left(self, done: Done) -> dict[str, int]:
         """Rows counted after the commit, by table."""
@@ -68,9 +77,12 @@ class Aftermath:
 
     def unreachable(self, done: Done) -> tuple[str, ...]:
         """Where bytes may remain. No word of the user's is in it."""
-        quoted = ", ".join(f'"{self._database.schema}".{name}' for name in done.rows)
-        dead = (_DEAD.format(tables=quoted), _STATISTICS) if quoted else ()
+        dead = (_DEAD.format(tables=self._quoted(done.rows)), _STATISTICS) if done.rows else ()
         return (*dead, _LOG, _BACKUPS, *((_FILES,) if done.objects else ()), _ELSEWHERE)
+
+    def _quoted(self, tables: Iterable[str]) -> str:
+        schema = self._database.schema.replace('"', '""')
+        return ", ".join(f'"{schema}".{name}' for name in tables)
 
     async def _waiting(self, done: Done) -> int:
         async with self._database.read() as session:
