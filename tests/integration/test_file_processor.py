@@ -116,9 +116,8 @@ class TestHtml:
         assert "garçon" in (await read("p.html", page.format("no-such").encode("cp1252"))).text
 
     async def test_broken_pages_are_read_as_far_as_they_go(self) -> None:
-        assert (await read("p.html", b"<html><p>one<p>two<div><b>three</b></p></i></div></body></html>four")).text.split() == [
-            "one", "two", "three", "four",
-        ]  # fmt: skip
+        page = b"<html><p>one<p>two<div><b>three</b></p></i></div></body></html>four"
+        assert (await read("p.html", page)).text.split() == ["one", "two", "three", "four"]
 
     async def test_deep_pages_are_refused_or_read_whole(self) -> None:
         shallow = b"<html><body>" + b"<div>" * 500 + b"deep" + b"</div>" * 500 + b"after"
