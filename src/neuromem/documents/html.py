@@ -15,6 +15,8 @@ _HEADINGS = {f"h{level}": "\n\n" + "#" * level + " " for level in range(1, 7)}
 _PARAGRAPHS = {"p", "div", "section", "article", "main", "header", "footer", "nav", "aside", "blockquote", "pre", "ul"}
 _PARAGRAPHS |= {"ol", "dl", "table", "figure", "figcaption", "form", "fieldset", "address", "details", "body"}  # pyright: ignore[reportConstantRedefinition]
 _LINES = {"tr", "dt", "dd", "caption", "legend", "summary", "option", "hr"}
+_ENDS = re.compile(r"</(?:html|body)\s*+>", re.IGNORECASE)
+"""What comes behind them is part of the page, too, but lxml drops it."""
 _SPACES = re.compile(r"\s+")
 
 
@@ -35,9 +37,13 @@ def _parsed(filename: str, text: str) -> Any:
         raise missing_package("lxml", "files") from None
     parser = etree.HTMLParser(encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True)
     try:
-        root = etree.fromstring(text.encode(), parser)
-    except etree.XMLSyntaxError:  # nothing in it
-        return None
+        root = etree.fromstring(_ENDS.sub("", text).encode(), parser)
+    except etree.XMLSyntaxError as error:
+        if "Document is empty" in str(error):
+            return None
+        raise MemoryError from error  # the one reason why a page that may be anything cannot be read
+    if any(entry.type_name == "ERR_NO_MEMORY" for entry in parser.error_log):
+        raise MemoryError
     if any(entry.type_name == "ERR_RESOURCE_LIMIT" for entry in parser.error_log):
         raise InvalidInputError(f"{filename} nests elements deeper than any page people write; it is not read")
     return root

@@ -12,7 +12,7 @@ class FileLimits:
 
     `bytes`: of the file. `pages`: of a PDF. `characters`: of the text in it. `seconds`: for reading it. `expanded`:
     bytes it may unpack to, for files that are archives (Word). `memory`: bytes of address space of the process that
-    reads it, which needs about 200 MB for itself; enforced where the system can (Linux).
+    reads it, at least 100 MB, for it needs half of that for itself; enforced where the system can (Linux).
     """
 
     bytes: int = 50_000_000
@@ -31,6 +31,10 @@ class FileLimits:
                 raise InvalidInputError(
                     f"FileLimits.{field.name}={show(value)} is not accepted; pass a {accepted} above 0"
                 )
+        if self.memory < _LEAST_MEMORY:
+            raise InvalidInputError(
+                f"FileLimits.memory={self.memory:,} is not accepted; pass {_LEAST_MEMORY:,} or more"
+            )
 
     def check(self, name: str, found: float, what: str) -> None:
         """Refuse what goes beyond the limit called `name`; `what` is a sentence's beginning: "a.pdf has", say."""
@@ -41,4 +45,5 @@ class FileLimits:
             )
 
 
+_LEAST_MEMORY = 100_000_000
 _UNITS = {"bytes": "bytes", "pages": "pages", "characters": "characters of text", "expanded": "bytes"}

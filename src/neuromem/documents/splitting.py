@@ -26,9 +26,9 @@ _PAUSES = tuple(
 """Where to cut, the best first; the cut is where the match ends."""
 _STARTS = tuple(re.compile(pattern) for pattern in (r"\n\s*+", _SENTENCE_END, r"[，、；：]\s*+", r"\s++"))
 """Where an overlap may begin, the best first."""
-_HEADING_LAST = re.compile(r"(?:^|\n)#{1,6} [^\n]*\s*\Z")
+_HEADING = re.compile(r"#{1,6} ")
 _AHEAD = 200
-"""How far is looked for what surrounds a cut: a heading before it, white space behind it."""
+"""How far beyond a chunk is looked for what may follow a cut, such as white space."""
 
 
 def chunks(document: DocumentText, *, characters: int = 1000, overlap: int = 100) -> tuple[DocumentChunk, ...]:
@@ -77,9 +77,9 @@ def _cut(text: str, start: int, characters: int) -> int:
     for pause in _PAUSES:
         matches = pause.finditer(text, low, high + _AHEAD)
         for cut in reversed([match.end() for match in matches if match.start() <= high]):
-            if len(text[start:cut].rstrip()) > characters:
+            if cut > high and len(text[start:cut].rstrip()) > characters:
                 continue
-            if not _HEADING_LAST.search(text, max(start, cut - _AHEAD), cut):
+            if not _is_in_heading(text, start, cut):
                 return cut
             after_heading = after_heading or cut
     if after_heading:
@@ -87,6 +87,14 @@ def _cut(text: str, start: int, characters: int) -> int:
     while high > low + 1 and unicodedata.combining(text[high]):
         high -= 1
     return high
+
+
+def _is_in_heading(text: str, start: int, cut: int) -> bool:
+    """Whether the line that ends before the cut, or holds it, is a heading."""
+    end = cut
+    while end > start and text[end - 1].isspace():
+        end -= 1
+    return _HEADING.match(text, text.rfind("\n", start, end) + 1 or start) is not None
 
 
 def _overlapping(text: str, low: int, cut: int) -> int:

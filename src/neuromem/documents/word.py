@@ -52,6 +52,8 @@ def word_text(filename: str, data: bytes, limits: FileLimits) -> tuple[str | Non
     except MemoryError:
         raise
     except Exception as error:  # on a broken document: of zipfile, lxml, python-docx, down to KeyError
+        if "unknown error" in str(error):  # so libxml2 says that memory has run out
+            raise MemoryError from error
         raise InvalidInputError(
             f"{filename} is a broken Word document ({type(error).__name__}: {str(error)[:200]})"
         ) from error
