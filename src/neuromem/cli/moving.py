@@ -100,7 +100,7 @@ def _words(done: "ImportedUser") -> str:
 
 
 @contextmanager
-def _written(output: str) -> Generator[IO[bytes]]:
+def _written(output: str) -> Generator[IO[bytes] | gzip.GzipFile]:
     """Where to write; a file takes its name when all is written, so that nobody takes half of one for whole."""
     if output == "-":
         yield sys.stdout.buffer
@@ -125,7 +125,7 @@ def _written(output: str) -> Generator[IO[bytes]]:
 
 
 @contextmanager
-def _read(file: str) -> Generator[IO[bytes]]:
+def _read(file: str) -> Generator[IO[bytes] | gzip.GzipFile]:
     if file == "-":
         yield sys.stdin.buffer
         return

@@ -45,7 +45,7 @@ def scripted_model(history: Sample) -> CallbackLLM:
             case "emotions":
                 found = reflected["emotion"]
             case _:
-                found = {section: [] for section in _SECTIONS}
+                found = dict[str, Any]({section: [] for section in _SECTIONS})
                 for turn in shown:
                     for section, items in by_text.get(turn["text"], {}).items():
                         found[section] += [{**item, "sources": [turn["turn"]]} for item in items]
