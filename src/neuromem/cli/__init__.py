@@ -15,6 +15,7 @@ from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
 from neuromem.cli import (
     asking,
+    backup,
     chat,
     conversations,
     extract,
@@ -35,7 +36,20 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
-for part in (import_, asking, memories, conversations, chat, extract, graph, kv, timetravel, operations, reembed):
+for part in (
+    import_,
+    asking,
+    memories,
+    conversations,
+    chat,
+    extract,
+    graph,
+    kv,
+    timetravel,
+    operations,
+    reembed,
+    backup,
+):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)
 
