@@ -66,6 +66,7 @@ async def indexes(url: str, schema: str) -> list[tuple[str, str]]:
         await connection.close()
 
 
+@pytest.mark.seed("9.2", "backup: one pg_dump holds vectors, graph, conversations, key-values and profiles")
 async def test_what_comes_back_answers_as_before(
     server: EmbeddedPostgres, source: str, schema: str, tmp_path: Path
 ) -> None:

@@ -16,11 +16,13 @@ FLEET = {"mongo", "elasticsearch", "kafka"}
 PORTS = {"db": {5432}, "minio": {9000, 9001}, "mongo": {27017}, "elasticsearch": {9200}, "kafka": {9092}}
 
 
+@pytest.mark.seed("9.3", "docker compose up -d db starts PostgreSQL alone")
 def test_what_neuromem_uses_starts_by_itself_and_the_fleet_by_its_profile() -> None:
     assert {name for name, service in SERVICES.items() if "profiles" not in service} == {"db", "minio"}
     assert {name for name, service in SERVICES.items() if service.get("profiles") == ["fleet"]} == FLEET
 
 
+@pytest.mark.seed("8.1", "docker compose gives MinIO on port 9000, and its console on 9001")
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_pinned_on_loopback_keeps_its_data_and_says_whether_it_is_well(name: str) -> None:
     service = SERVICES[name]
@@ -34,6 +36,7 @@ def test_a_service_is_pinned_on_loopback_keeps_its_data_and_says_whether_it_is_w
     assert service["healthcheck"].keys() >= {"test", "interval", "timeout", "retries"}
 
 
+@pytest.mark.seed("8.1", "docker compose gives PostgreSQL with pgvector and pg_search on port 5432")
 def test_the_database_is_of_the_versions_that_are_embedded() -> None:
     extensions = installation(server_account(Path("/nowhere"))) / "share" / "postgresql" / "extension"
     versions = {

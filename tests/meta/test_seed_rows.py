@@ -128,6 +128,20 @@ ROWS: dict[str, tuple[str, ...]] = {
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
     ),
+    "8.1": (
+        "docker compose gives PostgreSQL with pgvector and pg_search on port 5432",
+        "docker compose gives MinIO on port 9000, and its console on 9001",
+    ),
+    "8.2": (
+        # Keyword search needs no pg_search, so a rented PostgreSQL need not have it.
+        "a rented PostgreSQL with pgvector is all that is deployed",
+    ),
+    "9.2": (
+        "backup: one pg_dump holds vectors, graph, conversations, key-values and profiles",
+        "monitoring: one PostgreSQL tells everything",
+        "migration: one step makes all tables",
+    ),
+    "9.3": ("docker compose up -d db starts PostgreSQL alone",),
 }
 
 # What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.
