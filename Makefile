@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv demo test check torture bench lock clean
+.PHONY: help venv demo test check torture bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -35,6 +35,9 @@ torture: .venv/dev.stamp ## Run the long fault and random rounds
 bench: .venv/bench.stamp ## Measure, beside targets and a peer (BENCH_ARGS=--full for all sizes, LOCOMO=file.json)
 	$(BIN)/neuromem model install
 	$(BIN)/python -m benchmarks $(if $(LOCOMO),--locomo $(LOCOMO)) $(BENCH_ARGS)
+
+docs: .venv/dev.stamp ## Write docs/reference from the docstrings
+	$(BIN)/python dev/reference.py
 
 lock: ## Pin the dependencies of pyproject.toml again (LOCK_ARGS=--upgrade for the newest)
 	dev/lock $(LOCK_ARGS)

@@ -12,13 +12,16 @@ from memground.text import show
 class Clock(Protocol):
     """Anything that tells the time as an aware UTC datetime."""
 
-    def now(self) -> datetime: ...
+    def now(self) -> datetime:
+        """The present moment, with a timezone."""
+        ...
 
 
 class SystemClock:
     """The machine's clock, in UTC, at the microsecond PostgreSQL keeps."""
 
     def now(self) -> datetime:
+        """The present moment, in UTC."""
         return datetime.now(UTC)
 
 
@@ -29,12 +32,15 @@ class ManualClock:
         self._now = as_utc(start, "start")
 
     def now(self) -> datetime:
+        """The moment it was set to, in UTC."""
         return self._now
 
     def set(self, moment: datetime) -> None:
+        """Goes to a moment with a timezone, earlier or later."""
         self._now = as_utc(moment, "moment")
 
     def advance(self, delta: timedelta) -> None:
+        """Goes on by so much."""
         self._now += delta
 
 

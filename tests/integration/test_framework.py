@@ -81,7 +81,7 @@ async def failing(database: Database) -> None:
 
 
 @pytest.mark.seed("3.3", "init() creates the extension vector and all tables", "close() gives the connections back")
-@pytest.mark.seed("9.2", "one call makes all tables")
+@pytest.mark.seed("9.2", "migration: one step makes all tables")
 async def test_init_makes_everything_and_close_lets_go(server: EmbeddedPostgres, schema: str) -> None:
     await server.ensure_database("framework")
     database = Database(server.url("framework"), dims=8, model_id="toy", schema=schema)

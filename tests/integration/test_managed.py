@@ -33,6 +33,7 @@ async def rented(server: EmbeddedPostgres) -> str:
     return await made_by_an_administrator(server, "rented", "CREATE EXTENSION vector")
 
 
+@pytest.mark.seed("8.2", "a rented PostgreSQL with pgvector is all that is deployed")
 async def test_the_whole_mind_with_a_plain_login_and_pgvector_alone(
     rented: str, embedding: LocalEmbedding, user: str
 ) -> None:
@@ -53,6 +54,7 @@ async def test_every_call_works_with_a_plain_login(rented: str, user: str) -> No
             await call(mind, name, arguments(await settle(mind, f"{user}-{number}")))
 
 
+@pytest.mark.seed("9.2", "monitoring: one PostgreSQL tells everything")
 async def test_the_doctor_tells_what_is_there(rented: str) -> None:
     async with NeuroMemory(rented, HashEmbedding(), schema="examined"):
         pass

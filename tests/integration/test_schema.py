@@ -79,6 +79,7 @@ async def described(catalog: Connection, schema: str) -> dict[str, list[tuple[An
     return found
 
 
+@pytest.mark.seed("9.2", "migration: one step makes all tables")
 @pytest.mark.parametrize("dims", [32, 384, 3072, 4100])
 async def test_migrating_makes_what_the_models_say(engine: AsyncEngine, catalog: Connection, dims: int) -> None:
     migrated, created = f"m_{dims}", f"c_{dims}"

@@ -196,14 +196,25 @@ ROWS: dict[str, tuple[str, ...]] = {
         # `SentenceTransformerEmbedding` is another; `LocalEmbedding` needs no PyTorch.
         "a model on one's own machine costs no call",
     ),
+    "8.1": (
+        "docker compose gives PostgreSQL with pgvector and pg_search on port 5432",
+        "docker compose gives MinIO on port 9000, and its console on 9001",
+    ),
+    "8.2": (
+        # Keyword search needs no pg_search, so a rented PostgreSQL need not have it.
+        "a rented PostgreSQL with pgvector is all that is deployed",
+    ),
     "9.2": (
+        "backup: one pg_dump holds vectors, graph, conversations, key-values and profiles",
+        "monitoring: one PostgreSQL tells everything",
+        "migration: one step makes all tables",
         "delete_user_data() deletes across all tables atomically",
         "recall ranks memories, turns and relations together",
-        "one call makes all tables",
         "export_user_data() is one snapshot",
         "entity_profile() joins memories, graph and conversations in one statement",
         "stats() counts all types of memories",
     ),
+    "9.3": ("docker compose up -d db starts PostgreSQL alone",),
     "10.1": (
         "micro: metadata.emotion of a memory has valence, arousal and a label, noted by extraction",
         "meso: the recent state, of one to two weeks, in emotion_profiles.latest_state",

@@ -15,6 +15,7 @@ from memground.errors import InvalidInputError, MemoryStoreError
 from neuromem import __version__
 from neuromem.cli import (
     asking,
+    backup,
     chat,
     conversations,
     entities,
@@ -57,6 +58,7 @@ for part in (
     reembed,
     erase,
     reflecting,
+    backup,
 ):
     part.register(app)
 app.add_typer(model.app, name="model", rich_help_panel=OPERATIONS)

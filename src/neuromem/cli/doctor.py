@@ -87,7 +87,7 @@ async def _examine(asked: Asked) -> "AsyncGenerator[Check]":
             if check.state == "fail" or not default_data_dir().exists():
                 return
     try:
-        async with _connected(asked.database_url) as (connection, url):
+        async with connected(asked.database_url) as (connection, url):
             async for check in _database(connection, url, asked):
                 yield check
     except MemoryStoreError as error:
@@ -164,12 +164,17 @@ def _folder() -> Iterator[Check]:
 
 
 @asynccontextmanager
-async def _connected(database_url: str | None) -> "AsyncGenerator[tuple[AsyncConnection, str]]":
-    """A connection, and its address; the embedded server is started for it. Creates nothing in the database."""
+async def connected(database_url: str | None, *, create: bool = False) -> "AsyncGenerator[tuple[AsyncConnection, str]]":
+    """A connection, and its address; the embedded server is started for it. Creates nothing in the database.
+
+    `create`: make the embedded server's database where it has none.
+    """
     server = None
     if database_url is None or database_url.startswith(EMBEDDED_SCHEME):
         folder = (database_url or "").removeprefix(EMBEDDED_SCHEME)
         server = await EmbeddedPostgres.open(Path(folder) if folder else None)
+        if create:
+            await server.ensure_database(EMBEDDED_DATABASE)
     try:
         url = server.url(EMBEDDED_DATABASE) if server is not None else str(database_url)
         engine = await open_engine(url, pool_size=1, application_name="neuromem doctor")

@@ -100,7 +100,7 @@ def _words(done: "ImportedUser") -> str:
 
 
 @contextmanager
-def _written(output: str) -> Generator[IO[bytes] | gzip.GzipFile]:
+def _written(output: str) -> Generator[IO[bytes]]:
     """Where to write; a file takes its name when all is written, so that nobody takes half of one for whole."""
     if output == "-":
         yield sys.stdout.buffer
@@ -113,7 +113,7 @@ def _written(output: str) -> Generator[IO[bytes] | gzip.GzipFile]:
         with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
             if path.suffix == ".gz":
                 with gzip.GzipFile(path.stem, "wb", 6, file) as packed:
-                    yield packed
+                    yield cast("IO[bytes]", packed)
             else:
                 yield file
         part.replace(path)
@@ -125,7 +125,7 @@ def _written(output: str) -> Generator[IO[bytes] | gzip.GzipFile]:
 
 
 @contextmanager
-def _read(file: str) -> Generator[IO[bytes] | gzip.GzipFile]:
+def _read(file: str) -> Generator[IO[bytes]]:
     if file == "-":
         yield sys.stdin.buffer
         return
