@@ -13,6 +13,17 @@ from pathlib import Path
 TESTS = Path(__file__).parents[1]
 
 ROWS: dict[str, tuple[str, ...]] = {
+    "4.4": (
+        "documents: id and user_id",
+        "documents: filename, file_type, mime_type and file_size",
+        "documents: object_key",
+        "documents: extracted_text",
+        "documents: embedding_id names a memory",
+        "documents: category and tags",
+        "documents: metadata_",
+        "documents: source_type",
+        "documents: created_at and updated_at",
+    ),
     "4.5": (
         "graph_nodes: id and user_id",
         "graph_nodes: node_type and node_id",
@@ -67,6 +78,9 @@ ROWS: dict[str, tuple[str, ...]] = {
         # Both stand in TemporalService, beside what else is asked along time; MemoryService reads and versions.
         "MemoryService: memories of a range of time",
         "MemoryService: a timeline",
+        "FileService takes a session, an embedding and a storage",
+        "FileService uploads files",
+        "FileService extracts their text",
         "GraphService takes a session",
         "GraphService creates, reads, updates and deletes nodes",
         "GraphService creates, reads and deletes edges",
@@ -129,14 +143,15 @@ ROWS: dict[str, tuple[str, ...]] = {
         "merged is computed from what was read",
         "recall costs one embedding and no call of the language model",
     ),
+    "7.5": (
+        # As few calls as the model allows, for a file of more text than it takes at once.
+        "files.upload() costs one call of the embedding model and none of the language model",
+    ),
 }
 
-# What the next step of the project builds: files in S3, their text, and reflection. No test can show them yet.
+# What the next step of the project builds: reflection. No test can show them yet.
 NEXT: dict[str, tuple[str, ...]] = {
     "6": (
-        "FileService takes a session, an embedding and a storage",
-        "FileService uploads files",
-        "FileService extracts their text",
         "ReflectionService takes a session, an embedding and a language model",
         "ReflectionService generates insights",
         "ReflectionService updates the emotion profile",
