@@ -17,7 +17,7 @@ from neuromem.services.stored_objects import REMOVE_OBJECT, StoredObjects
 from support.embeddings import HashEmbedding
 from support.storages import FolderStorage
 
-POLICY = JobPolicy(lease=0.6, poll=0.05, backoff=0.05, attempts=3)
+POLICY = JobPolicy(lease=1.2, poll=0.05, backoff=0.05, attempts=3)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ async def test_what_nobody_keeps_goes(mind: NeuroMemory, storage: FolderStorage)
 async def test_an_upload_that_renews_may_take_long(mind: NeuroMemory, storage: FolderStorage) -> None:
     key = await begin(mind, storage, "a1")
     for _ in range(5):
-        await asyncio.sleep(0.25)
+        await asyncio.sleep(0.4)
         async with mind._db.session() as session:
             assert await StoredObjects(session, POLICY).renew("anna", "a1")
     await keep(mind, "a1")
@@ -71,7 +71,7 @@ async def test_an_upload_that_renews_may_take_long(mind: NeuroMemory, storage: F
 
 async def test_who_comes_too_late_keeps_nothing(mind: NeuroMemory, storage: FolderStorage) -> None:
     await begin(mind, storage, "a1")
-    await asyncio.sleep(0.7)
+    await asyncio.sleep(1.4)
     with pytest.raises(ConflictError, match="given up meanwhile"):
         await keep(mind, "a1")
     async with mind._db.session() as session:
@@ -84,7 +84,7 @@ async def test_while_a_transaction_keeps_nobody_removes(mind: NeuroMemory, stora
     key = await begin(mind, storage, "a1")
     async with mind._db.session() as session:
         await StoredObjects(session, POLICY).keep("anna", "a1")
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(1.6)
         assert storage.keys == {key}
     await mind.wait_idle(timeout=10)
     assert storage.keys == {key}
@@ -155,7 +155,7 @@ async def test_a_storage_that_is_away_is_waited_for(mind: NeuroMemory, storage: 
     async with mind._db.session() as session:
         await StoredObjects(session).discard([key])
     with pytest.raises(UnavailableError, match="1 background jobs are still waiting"):
-        await mind.wait_idle(timeout=1.5)  # longer than three tries last
+        await mind.wait_idle(timeout=4)  # longer than three tries last
     assert storage.calls.count("delete") > POLICY.attempts
     status = await mind.background_status()
     assert (status.waiting, status.failed) == (1, 0)

@@ -15,7 +15,7 @@ import neuromem
 from neuromem import MemoryType, NeuroMemory, RecallResult
 from neuromem.db import Database
 from neuromem.extraction.items import Extraction
-from neuromem.facades import ConversationsFacade, GraphFacade, KVFacade
+from neuromem.facades import ConversationsFacade, FilesFacade, GraphFacade, KVFacade
 from neuromem.models import build_tables
 from neuromem.providers.embedding import (
     EmbeddingProvider,
@@ -28,6 +28,7 @@ from neuromem.providers.s3_storage import S3Storage
 from neuromem.providers.storage import ObjectStorage
 from neuromem.services.conversations import ConversationService
 from neuromem.services.extraction import MemoryExtractionService
+from neuromem.services.files import FileService
 from neuromem.services.graph import GraphService
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
@@ -139,6 +140,8 @@ TAKES: dict[Callable[..., Any], str] = {
     MemoryExtractionService.__init__: "session embedding llm",
     ReflectionService.__init__: "session embedding llm",
     NeuroMemory.digest: "user_id",
+    FileService.__init__: "session embedding storage",
+    FilesFacade.upload: "user_id filename data",
     GraphService.__init__: "session",
     GraphMemoryService.__init__: "session",
     GraphFacade.create_node: "user_id node_type node_id properties",
@@ -162,6 +165,8 @@ METHODS: dict[type, str] = {
     GraphFacade: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",
     GraphService: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",
     GraphMemoryService: "store_triples find_entity_facts",
+    FilesFacade: "upload create_from_text list search get download_url delete",
+    FileService: "upload",
     KVService: "set get list delete batch_set",
     SearchService: "scored_search",
     MemoryExtractionService: "_classify_messages",
@@ -209,6 +214,7 @@ def test_a_mind_has_the_seed_s_rooms() -> None:
     assert type(mind.kv) is KVFacade
     assert type(mind.conversations) is ConversationsFacade
     assert type(mind.graph) is GraphFacade
+    assert type(mind.files) is FilesFacade
     assert type(mind._db) is Database
     assert isinstance(mind._embedding, OpenAIEmbedding)
     assert inspect.signature(Database).parameters["pool_size"].default == 10
@@ -320,7 +326,6 @@ async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
 @pytest.mark.seed(
     "4.3", "conversations: its columns and their types", "conversation_sessions: its columns and their types"
 )
-@pytest.mark.seed("4.4", "documents: its columns and their types")
 @pytest.mark.seed("2", "the graph is kept in tables")
 @pytest.mark.seed("4.5", "graph_nodes: id and user_id", "graph_edges: id and user_id")
 @pytest.mark.seed("4.5", "graph_nodes: node_type and node_id", "graph_edges: source_type and source_id")

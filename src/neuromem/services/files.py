@@ -219,48 +219,47 @@ class FileService:
         vt, stamp = self._tables.documents, self._session.stamp(origin)
         document_id = _document_id(user_id, read.about.filename, read.hash)
         mine = queries.owned(self._tables, user_id, document_id)
+        start, version = versioned.check_known(read.about.known_at, stamp), stamp.version
+        passages, links = self._passages(user_id, document_id, read, stamp)
         await self._session.hold(user_id)
+        if upload is not None:
+            await upload.keep(self._session)  # before what may take long: from here on it need not be renewed
         await versioned.lock_name(self._session, f"{vt.table.fullname}/{document_id}")
         view = View(now=stamp.at)
-        if (
-            found := (await self._session.execute(queries.one(self._tables, user_id, document_id, view)))
-            .mappings()
-            .first()
-        ):
+        statement = queries.one(self._tables, user_id, document_id, view)
+        if found := (await self._session.execute(statement)).mappings().first():
+            if upload is not None:
+                await upload.discard(self._session)
             return replace(rows.document(found, view), stored_before=True)
         ended = (await self._session.execute(versioned.ends(vt, mine, [document_id]))).first()
-        start, version = versioned.check_known(read.about.known_at, stamp), stamp.version
         if ended is not None:  # it was deleted once
             start, version = max(start, ended.ended), max(version, ended.newest + 1)
         values = _values(user_id, document_id, read, None if upload is None else upload.key)
         row = versioned.new_row(stamp, values, known_from=start, version=version)
         await self._session.execute(insert(vt.table).values(row))
-        await self._store_passages(user_id, document_id, read, start, stamp)
-        if upload is not None:
-            await upload.keep(self._session)
+        for passage in passages:
+            passage |= {"known_from": start, "event_at": start}
+        search = SearchService(self._session, self._embedding)
+        await search.store(user_id, passages, links, list(links), stamp, held=True)
         return rows.document(row, view)
 
-    async def _store_passages(
-        self, user_id: str, document_id: uuid.UUID, read: _Read, known_from: datetime, stamp: Stamp
-    ) -> None:
+    def _passages(
+        self, user_id: str, document_id: uuid.UUID, read: _Read, stamp: Stamp
+    ) -> tuple[list[dict[str, Any]], dict[uuid.UUID, Sequence[Source]]]:
+        """The memories that hold the text, as rows, and where each is from."""
         new: list[dict[str, Any]] = []
         links: dict[uuid.UUID, Sequence[Source]] = {}
+        about = {"document_id": str(document_id), "filename": read.about.filename}
         for number, (piece, vector) in enumerate(zip(read.pieces, read.vectors, strict=True), 1):
-            metadata = {
-                "document_id": str(document_id),
-                "filename": read.about.filename,
-                "page": piece.page,
-                "chunk": number,
-            }
-            memory = NewMemory(
-                piece.text, MemoryType.DOCUMENT, metadata, external_id=_passage_name(document_id, number)
-            )
+            metadata = {**about, "page": piece.page, "chunk": number}
+            name = _passage_name(document_id, number)
+            memory = NewMemory(piece.text, MemoryType.DOCUMENT, metadata, external_id=name)
             row = memory_row(user_id, memory, stamp)
-            row |= {"known_from": known_from, "event_at": known_from, self._tables.vector_column: vector}
+            row[self._tables.vector_column] = vector
             new.append(row)
             span = {"page": piece.page, "start": piece.start, "end": piece.end}
             links[row["memory_id"]] = [Source("document", str(document_id), span)]
-        await SearchService(self._session, self._embedding).store(user_id, new, links, list(links), stamp)
+        return new, links
 
     # ------------------------------------------------------------ changes
 

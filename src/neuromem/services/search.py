@@ -82,12 +82,18 @@ class SearchService:
         links: Mapping[uuid.UUID, Sequence[Source]],
         named: Sequence[uuid.UUID],
         stamp: Stamp,
+        *,
+        held: bool = False,
     ) -> list[Memory]:
         """Stores rows of `memory_row` that have their vectors, and what they came from; returns them in order.
 
-        `named`: those an external id names; where one is current, it is returned as it is.
+        `named`: those an external id names; where one is current, it is returned as it is. `held`: the caller holds
+        these names, so that nobody else adds them at the same time.
         """
         await self._session.hold(user_id)
+        if named and not held:
+            # Who adds a new external id has no row to lock: they queue here, the later ones then find the row.
+            await versioned.lock_name(self._session, f"{self._tables.embeddings.table.fullname}/{user_id}/external")
         there = await self._placed(user_id, new, named, stamp) if named else {}
         fresh = {row["memory_id"]: row for row in reversed(new) if row["memory_id"] not in there}  # the first counts
         links = {key: links[key] for key in fresh}
@@ -113,9 +119,7 @@ class SearchService:
     async def _placed(
         self, user_id: str, new: Sequence[dict[str, Any]], named: Sequence[uuid.UUID], stamp: Stamp
     ) -> dict[uuid.UUID, Row]:
-        """Holds external ids and returns the current rows; what was there once begins after its end."""
-        # Who adds a new external id has no row to lock: they queue here, the later ones then find the row.
-        await versioned.lock_name(self._session, f"{self._tables.embeddings.table.fullname}/{user_id}/external")
+        """The current rows of external ids; what was there once begins after its end."""
         there = await self._current(user_id, named)
         ends = versioned.ends(self._tables.embeddings, self._tables.embeddings.table.c.user_id == user_id, named)
         ended = {row.key: row for row in await self._session.execute(ends)}

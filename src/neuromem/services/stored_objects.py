@@ -7,8 +7,9 @@ the object exists, and pardoned by the transaction that records its row::
         await StoredObjects(session).expect(user_id, prefix)      # committed: from here on a kill leaves nothing
     key = await storage.upload(prefix, …)                         # meanwhile `renew` now and then
     async with database.session() as session:
+        await session.hold(user_id)
+        await StoredObjects(session).keep(user_id, prefix)        # raises when it is too late
         …                                                         # the row that names the key
-        await StoredObjects(session).keep(user_id, prefix)        # the last statement; raises when it is too late
 
 Who deletes rows for good calls `discard` in the same transaction, with the keys no row names any more.
 """
@@ -55,9 +56,10 @@ class StoredObjects:
         return await self._guards.put_off(self._session, _upload(user_id, prefix))
 
     async def keep(self, user_id: str, prefix: str) -> None:
-        """What is stored under the prefix stays, if this transaction commits.
+        """What is stored under the prefix stays, if this transaction commits; until it ends nobody removes it.
 
-        Raises ConflictError when it is too late: the upload did not renew in time, or was withdrawn.
+        The caller holds the user: who withdraws uploads holds it alone, and then waits for their jobs. Raises
+        ConflictError when it is too late: the upload did not renew in time, or was withdrawn.
         """
         if not await self._guards.disarm(self._session, _upload(user_id, prefix)):
             raise ConflictError(

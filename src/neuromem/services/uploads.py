@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from memground.errors import ConflictError, UnavailableError
+from memground.errors import UnavailableError
 from memground.postgres.queue import JobPolicy
 from neuromem.db import Session
 from neuromem.providers.storage import ObjectStorage
@@ -27,9 +27,13 @@ class Upload:
     kept: bool = False
 
     async def keep(self, session: Session) -> None:
-        """The object stays if the session's transaction commits; called after all else that may take long."""
+        """The object stays if the session's transaction commits; see `StoredObjects.keep`."""
         await StoredObjects(session).keep(self.user_id, self.prefix)
         self.kept = True
+
+    async def discard(self, session: Session) -> None:
+        """An object that was kept is not needed: it goes if the session's transaction commits."""
+        await StoredObjects(session).discard([self.key])
 
 
 @asynccontextmanager
@@ -48,11 +52,12 @@ async def uploading(
     try:
         upload = Upload(await _to_the_end(storage.upload(prefix, name, data, mime_type)), user_id, prefix)
         yield upload
+    except BaseException:
+        await _give_up(session, prefix, upload)
+        raise
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
-        if upload is None or not upload.kept:
-            await _give_up(session, user_id, prefix, None if upload is None else upload.key)
 
 
 async def _to_the_end(call: "asyncio._CoroutineLike[str]") -> str:  # pyright: ignore[reportPrivateUsage]
@@ -79,15 +84,13 @@ async def _renew(session: Session, user_id: str, prefix: str, policy: JobPolicy)
                 alive = await StoredObjects(apart, policy).renew(user_id, prefix)
 
 
-async def _give_up(session: Session, user_id: str, prefix: str, key: str | None) -> None:
+async def _give_up(session: Session, prefix: str, upload: Upload | None) -> None:
+    """Has what was stored removed at once; beyond that the guard comes due in its time."""
     try:
         async with session.apart() as apart:
-            objects = StoredObjects(apart)
-            if key is None:
-                await objects.give_up(prefix)
-                return
-            await objects.discard([key])
-            with contextlib.suppress(ConflictError):
-                await objects.keep(user_id, prefix)  # of what was expected nothing else is left
+            if upload is None:
+                await StoredObjects(apart).give_up(prefix)
+            else:
+                await StoredObjects(apart).discard([upload.key])
     except Exception as error:  # noqa: BLE001 - what failed before is the error to be told; the guard still comes due
         _log.warning("what an upload left is removed later: %s: %s", type(error).__name__, error)
