@@ -29,6 +29,7 @@ def commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
         "ingest": [],
         "graph": [],
         "extraction": [],
+        "erase": [],
         "latency": ["--sizes", *map(str, sizes), *(["--data", str(chosen.data)] if chosen.data else [])],
     }
     if chosen.locomo is not None:

@@ -60,6 +60,7 @@ def figures(folder: Path = FOLDER) -> dict[str, list[Figure]]:
     readers = {
         "quality": _quality, "asof": _asof, "latency": _latency, "ingest": _ingest, "startup": _startup,
         "memory": _memory, "graph": _graph, "extraction": _extraction,
+        "erase": _erase,
     }  # fmt: skip
     found = {name: newest(name, folder) for name in readers}
     return {name: list(readers[name](result)) for name, result in found.items() if result is not None}
@@ -179,3 +180,9 @@ def _extraction(result: Result) -> Iterator[Figure]:
     yield Figure(
         f"{result['turns']} turns extracted, besides the models, p50", found["extraction"]["p50"], 200.0, floor=trip
     )
+
+
+def _erase(result: Result) -> Iterator[Figure]:
+    found = result["erased"]["the user"]
+    name = f"a user with {result['memories']:,} memories and as many turns erased"
+    yield Figure(name, found["seconds"], 20.0, "s", floor=f"{sum(found['rows'].values()):,} rows")

@@ -189,6 +189,12 @@ def test_graph(results: Path) -> None:
     assert {"path, now", "path, as of", "store 30 triples"} <= found["milliseconds"].keys()
 
 
+def test_erase(results: Path) -> None:
+    found = run("erase", results, "--memories", "200")
+    assert found["others_untouched"] is True
+    assert found["erased"]["the user"]["rows"]["embeddings"] >= 190
+
+
 def test_asof(results: Path, locomo: Path) -> None:
     found = run("asof", results, locomo, "--sample", "9")
     assert (found["asked"], found["moments"], found["leaks"]) == (9, 3, 0)

@@ -13,7 +13,7 @@ from sqlalchemy import insert, text
 from conftest import OpenMind
 from memground.clock import ManualClock
 from memground.postgres.queue import JobPolicy
-from memground.postgres.versioned import new_row
+from memground.postgres.versioned import append, close_rows, lock_current, new_row
 from neuromem import (
     Episode,
     Fact,
@@ -466,6 +466,47 @@ async def test_a_memory_goes_with_its_insights_and_leaves_its_message(mind: Neur
         await mind.history(user, insight.memory_id)
     with pytest.raises(NotFoundError):
         await mind.revert(user, insight.memory_id, insight.version)
+
+
+async def test_words_of_the_emotion_profile_go_with_the_memories_they_came_from(mind: NeuroMemory, user: str) -> None:
+    """As a digest writes them: the second one's words come from another memory than the first one's."""
+    first, second = [await mind.add_memory(user, f"memory {n}") for n in range(2)]
+    profile = uuid.uuid4()
+
+    async def digest(state: str, came_from: str, gone: str | None) -> None:
+        async with mind._db.session() as session:
+            await session.hold(user)
+            tables, stamp = session.tables, session.stamp(f"digest-{state}")
+            profiles, links = tables.emotion_profiles, tables.memory_sources
+            mine = profiles.table.c.user_id == user
+            if found := await lock_current(session, profiles, mine):
+                await append(session, profiles, found[0], {"latest_state": state}, stamp, where=mine)
+            else:
+                values = {"profile_id": profile, "user_id": user, "latest_state": state}
+                await session.execute(insert(profiles.table).values(new_row(stamp, values)))
+            if gone is not None:
+                old = links.table.c.source_id == uuid.UUID(gone)
+                ids = [row["id"] for row in await lock_current(session, links, old)]
+                await close_rows(session, links, ids, stamp, where=links.table.c.user_id == user)
+            link = {
+                "link_id": uuid.uuid4(), "user_id": user, "derived_kind": "emotion_profile", "derived_id": profile,
+                "source_kind": "memory", "source_id": uuid.UUID(came_from), "span": None,
+            }  # fmt: skip
+            await session.execute(insert(links.table).values(new_row(stamp, link)))
+
+    async def states() -> list[Any]:
+        async with mind._db.read() as session:
+            table = session.tables.emotion_profiles.table
+            asked = f"SELECT latest_state, known_to IS NULL FROM {table} WHERE user_id = :user ORDER BY version"
+            return [tuple(row) for row in await session.execute(text(asked), {"user": user})]
+
+    await digest("glad", first.memory_id, None)
+    await digest("sad", second.memory_id, first.memory_id)
+    assert await states() == [("glad", False), ("sad", True)]
+    await mind.erase_memory(user, first.memory_id)
+    assert await states() == [("sad", True)]
+    await mind.erase_memory(user, second.memory_id)
+    assert await states() == []
 
 
 async def test_a_document_goes_with_its_object_and_chunks(

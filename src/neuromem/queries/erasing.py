@@ -3,9 +3,24 @@
 import uuid
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ColumnElement, String, Table, and_, bindparam, exists, func, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    DateTime,
+    String,
+    Table,
+    and_,
+    bindparam,
+    column,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
+from sqlalchemy.types import TypeEngine
 
 from memground.postgres.engine import Query
 from memground.postgres.erasing import among
@@ -120,22 +135,38 @@ def marks(tables: Tables, user_id: str, messages: Collection[uuid.UUID]) -> Quer
     return select(table.c.id).where(table.c.user_id == user_id, *wanted)
 
 
-def nodes_at(tables: Tables, user_id: str, things: Collection[tuple[str, str]], edges: Collection[uuid.UUID]) -> Query:
-    """(key) of the nodes among certain ones (type, id) at which no edge ever began or ended but those rows of edges."""
+def nodes_alone(
+    tables: Tables,
+    user_id: str,
+    things: Collection[tuple[str, str]],
+    runs: Collection[tuple[str, datetime]],
+    edges: Collection[uuid.UUID],
+) -> Query:
+    """(key) of the nodes among certain ones at which no edge ever began or ended but those rows of edges.
+
+    Asked for by type and id, or by who wrote them and when (origin, recorded_at).
+    """
     node, edge = tables.graph_nodes.table, tables.graph_edges.table
     others = and_(edge.c.user_id == user_id, ~among(edge.c.id, edges))
     begins = exists().where(others, edge.c.source_type == node.c.node_type, edge.c.source_id == node.c.node_id)
     ends = exists().where(others, edge.c.target_type == node.c.node_type, edge.c.target_id == node.c.node_id)
-    return select(node.c.node_key).where(node.c.user_id == user_id, _one_of(node, things), ~begins, ~ends).distinct()
+    named = _one_of((node.c.node_type, node.c.node_id), String(), things)
+    written = _one_of((node.c.origin, node.c.recorded_at), DateTime(timezone=True), runs)
+    return select(node.c.node_key).where(node.c.user_id == user_id, or_(named, written), ~begins, ~ends).distinct()
 
 
-def _one_of(node: Table, things: Collection[tuple[str, str]]) -> ColumnElement[bool]:
-    wanted = func.unnest(
-        bindparam("types", [kind for kind, _ in things], type_=ARRAY(String)),
-        bindparam("names", [name for _, name in things], type_=ARRAY(String)),
-    ).table_valued("type", "name", name="wanted")
-    wanted = wanted.render_derived()
-    return tuple_(node.c.node_type, node.c.node_id).in_(select(wanted.c.type, wanted.c.name))
+def _one_of(
+    columns: tuple[ColumnElement[Any], ColumnElement[Any]], kind: TypeEngine[Any], pairs: Collection[tuple[str, Any]]
+) -> ColumnElement[bool]:
+    wanted = (
+        func.unnest(
+            bindparam("first", [first for first, _ in pairs], type_=ARRAY(String), unique=True),
+            bindparam("second", [second for _, second in pairs], type_=ARRAY(kind), unique=True),
+        )
+        .table_valued(column("first", String), column("second", kind))
+        .render_derived()
+    )
+    return tuple_(*columns).in_(select(wanted.c.first, wanted.c.second))
 
 
 def sessions_left_empty(

@@ -13,6 +13,7 @@ from typing import Any
 from memground.postgres.engine import Row
 from memground.postgres.erasing import Ending, lasting
 from memground.postgres.versioned import VersionedTable, equal
+from memground.view import contains
 from neuromem.db import Session
 from neuromem.queries import erasing as queries
 from neuromem.queries.messages import EXTRACTION
@@ -146,6 +147,8 @@ class ErasurePlan:
                 continue
             if vt is self._tables.key_values:
                 gone = self._told(key, versions)
+            elif vt is self._tables.emotion_profiles:
+                gone = self._worded(key, versions)
             else:
                 gone = {row["id"] for row in versions if row["known_from"] >= since}
             plan.go(vt, gone)
@@ -160,6 +163,15 @@ class ErasurePlan:
         copies = [row for row in versions if row["origin"].startswith(_COPIED)]
         same = [row for row in copies if any(equal(row["value"], one["value"]) for one in told)]
         return {row["id"] for row in (*told, *same)}
+
+    def _worded(self, key: uuid.UUID, versions: Sequence[Row]) -> set[uuid.UUID]:
+        """Those versions of an emotion profile whose words came from what goes: while that was noted of them."""
+        links = [link for link in self._links.values() if link["derived_id"] == key]
+        return {
+            row["id"]
+            for row in versions
+            if any(contains(link["known_from"], link["known_to"], row["known_from"]) for link in links)
+        }
 
     async def _links_go(self, plan: Plan, whole: set[uuid.UUID]) -> None:
         """What is noted of where things came from, and which messages that stay have said something that goes."""
@@ -186,6 +198,8 @@ class ErasurePlan:
 
     def _went(self, plan: Plan, key: uuid.UUID, moment: datetime) -> bool:
         """Whether what a link of that moment has told went, while something of the thing stays."""
+        if key in self._versions.get("emotion_profiles", {}):
+            return False  # it may have told later words as well
         if key not in self._versions.get("key_values", {}):
             return moment >= self._since[key]
         gone = plan.rows.get("key_values", set())
@@ -197,13 +211,13 @@ class ErasurePlan:
         vt, gone = self._tables.graph_nodes, plan.rows.get("graph_edges", set())
         edges = [row for rows in self._versions.get("graph_edges", {}).values() for row in rows if row["id"] in gone]
         ends = {(row[f"{end}_type"], row[f"{end}_id"]) for row in edges for end in ("source", "target")}
-        if not ends:
-            return
-        alone = await self._session.execute(queries.nodes_at(self._tables, self._user_id, ends, gone))
         runs = {run for key in self._since for run in self._runs.get(key, ())}
-        moments = {row["known_from"] for row in edges}
-        for versions in (await self._read(vt, set(alone.scalars()))).values():
-            if all(_named_only(row, runs, moments) for row in versions):
+        if not ends and not runs:
+            return
+        asked = queries.nodes_alone(self._tables, self._user_id, ends, runs, gone)
+        alone = set((await self._session.execute(asked)).scalars())
+        for versions in (await self._read(vt, alone)).values():
+            if all(_named_only(row, runs) for row in versions):
                 plan.go(vt, [row["id"] for row in versions])
 
     async def _vectors_follow(self, plan: Plan) -> None:
@@ -231,7 +245,7 @@ class ErasurePlan:
         return (await self._session.execute(statement)).mappings().all()
 
 
-def _named_only(row: Row, runs: Collection[Run], moments: Collection[datetime]) -> bool:
-    """Whether a version of a node was written because of what goes, and not by somebody who wrote of the thing."""
-    bare = row["properties"].keys() <= {"name"} and row["known_from"] in moments
+def _named_only(row: Row, runs: Collection[Run]) -> bool:
+    """Whether a version of a node says no more than a name, or was written because of what goes."""
+    bare = row["properties"].keys() <= {"name"}
     return bare or (row["origin"], row["recorded_at"]) in runs or row["origin"].startswith(_COPIED)
