@@ -361,6 +361,8 @@ async def test_what_is_changed_during_a_digest_is_read_again(
         await mind.undo("anna", origin="agent")
     assert (await digesting).insights == ()
     assert await insights(mind) == []
+    assert (await mind.background_status("anna")).waiting == 0
+    assert (await mind.digest("anna")).read == 0
 
 
 async def test_a_lease_of_the_dead_is_taken_over(open_mind: OpenMind, models: OpenAIServer) -> None:

@@ -56,7 +56,7 @@ class DigestJobs:
         mine = (self._jobs.c.kind == DIGEST, self._jobs.c.owner == user_id)
         planned = self._jobs.select().where(*mine)
         found = (await self._session.execute(planned)).mappings().first()
-        if found is not None and await self._queue.cancel(self._session, *mine):
+        if found is not None and await self._queue.cancel(self._session, *mine) and _GATHERED in found["payload"]:
             await self._queue.enqueue(self._session, [NewJob(DIGEST, found["ref"], user_id, found["payload"])])
 
 
@@ -91,14 +91,17 @@ class Digester:
         checks.limit(limit)
         if await self._nothing_new(user_id):
             return await self._unchanged(user_id)
-        lease = await self._take(user_id, limit)
-        try:
-            async with keeping(self._database, self._queue, lease):
-                done = await self._work(lease, lease.jobs[0], limit)
-        except BaseException:
-            await self._leave(lease)
-            raise
-        return done or await self._unchanged(user_id)
+        while True:
+            lease = await self._take(user_id, limit)
+            try:
+                async with keeping(self._database, self._queue, lease):
+                    done = await self._work(lease, lease.jobs[0], limit)
+            except _Lost:
+                continue
+            except BaseException:
+                await self._leave(lease)
+                raise
+            return done or await self._unchanged(user_id)
 
     async def work(self, lease: Lease) -> None:
         """Works off jobs in the background, each by itself: one that fails leaves the others alone."""
@@ -113,6 +116,9 @@ class Digester:
             done = await self._work(lease, job, limit)
         except ModelMismatchError:
             raise
+        except _Lost:
+            _log.info("a digest took longer than its lease, or memories came or went; it is not stored")
+            return
         except Exception as error:  # noqa: BLE001 - a provider may raise anything; the job shows it, the loop goes on
             _log.warning("a digest failed: %s: %s", type(error).__name__, error)
             async with self._database.session() as session:
@@ -122,7 +128,7 @@ class Digester:
             _log.info("digested %d memories: %d insights", done.read, len(done.insights) + len(done.restated))
 
     async def _work(self, lease: Lease, job: Job, limit: int) -> DigestResult | None:
-        """Digests under a lease; None where nothing was news, or the lease was lost. The job is then done."""
+        """Digests under a lease; None where nothing was news. The job is then done. Raises _Lost with the lease."""
         for reading in range(_READINGS):
             async with self._database.read() as session:
                 material = await self._service(session).read(job.owner, limit=limit)
@@ -138,7 +144,7 @@ class Digester:
                 _log.info("memories were changed while they were digested (%d); they are read again", reading + 1)
         raise ConflictError(f"the memories of {job.owner!r} are changed again and again while they are digested")
 
-    async def _store(self, lease: Lease, job: Job, material: Material, reflected: Reflected) -> DigestResult | None:
+    async def _store(self, lease: Lease, job: Job, material: Material, reflected: Reflected) -> DigestResult:
         """Stores it once. A program's own transactions take the same locks in any order: this one gives way."""
         for _ in range(_STORING):
             try:
@@ -148,18 +154,15 @@ class Digester:
                 await asyncio.sleep(_PAUSE)
         return await self._try_to_store(lease, job, material, reflected)
 
-    async def _try_to_store(
-        self, lease: Lease, job: Job, material: Material, reflected: Reflected
-    ) -> DigestResult | None:
+    async def _try_to_store(self, lease: Lease, job: Job, material: Material, reflected: Reflected) -> DigestResult:
         async with self._database.session() as session:
             await give_way(session, _PATIENCE)
             await session.hold(job.owner)
             service = self._service(session)
+            if not await self._queue.finish(session, lease, [job.ref]):
+                raise _Lost
             if not await service.stands(job.owner, material):
                 raise _Changed
-            if not await self._queue.finish(session, lease, [job.ref]):
-                _log.info("a digest took longer than its lease, or memories came or went; it is not stored")
-                return None
             done = await service.store(job.owner, material, reflected)
             if self._policy is not None:
                 left = await service.count_news(job.owner)
@@ -199,6 +202,10 @@ class Digester:
 
 class _Changed(Exception):
     """What was read is no longer as it was."""
+
+
+class _Lost(Exception):
+    """The lease is another's now, or its job was cancelled: a result must not be stored."""
 
 
 def digest_job(user_id: str, limit: int) -> NewJob:

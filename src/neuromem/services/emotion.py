@@ -7,6 +7,7 @@ from memground.postgres.prepared import Record
 from memground.view import View
 from neuromem import checks
 from neuromem.db import Session
+from neuromem.extraction.privacy import inferred_in_text
 from neuromem.queries import emotion as queries
 from neuromem.queries.scope import Scope
 from neuromem.ranking.calendar import Granularity
@@ -59,9 +60,13 @@ class EmotionService:
         return (await self._session.fetch(statement, scope.values(since=scope.view.now - LATELY)))[0]
 
     async def dominant(self, scope: Scope) -> tuple[DominantEmotion, ...]:
-        """The most frequent words for emotions."""
+        """The most frequent words for emotions; what names a personality is none."""
         found = await self._session.fetch(queries.dominant(self._tables, scope.shape), scope.values())
-        return tuple(DominantEmotion(row["label"], row["count"], row["count"] / row["total"]) for row in found)
+        return tuple(
+            DominantEmotion(row["label"], row["count"], row["count"] / row["total"])
+            for row in found
+            if inferred_in_text(row["label"]) is None
+        )
 
     async def timeline(
         self,
