@@ -89,10 +89,11 @@ async def rows_of(mind: NeuroMemory, user: str) -> dict[str, str | None]:
     return digests
 
 
-# After an erasure: files are removed by jobs that no longer say whose they were, and the server counts its rows anew.
+# After an erasure: files are removed by jobs that no longer say whose they were, and the server counts anew in its
+# tables, of which it tells nobody a row; an empty one is shown a row of nothing for that, taken away by its key.
 ERASING = {"delete_user_data", "erase_memory", "erase_message", "erase_document", "purge_history"}
 AFTERWARDS = (
-    r"ANALYZE ",
+    r"ANALYZE |SELECT EXISTS \(SELECT 1 FROM \S+\)|DELETE FROM \S+ WHERE \S+\.(id|user_id) = \$1",
     r"SELECT count\(\*\) AS count_1 FROM isolation\.jobs WHERE isolation\.jobs\.kind = \$1::VARCHAR AND \S+\.ref",
     r"WITH chosen AS .*SKIP LOCKED\) UPDATE isolation\.jobs SET",
     LEASED.replace("{s}", "isolation"),
