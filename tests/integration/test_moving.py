@@ -277,7 +277,7 @@ FORGED: dict[str, tuple[Forge, str]] = {
     "known too soon": (with_value(1, known_from=SOON), "known_from="),
     "recorded in the future": (with_value(1, recorded_at=SOON), "recorded_at="),
     "known before all": (with_value(1, known_from="1600-01-01T00:00:00Z"), "before 1700"),
-    "ends before it begins": (with_value(1, known_to="2019-01-01T00:00:00Z"), "known_to="),
+    "ends before it begins": (with_value(1, known_to="2019-01-01T00:00:00Z"), "before it begins"),
     "true backwards": (
         with_value(1, valid_from="2020-01-01T00:00:00Z", valid_to="2019-01-01T00:00:00Z"),
         "valid_to=",

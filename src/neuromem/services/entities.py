@@ -41,7 +41,7 @@ class EntityService:
         named = scope.values(names=[asked], keys=keys(scope.user_id, [asked]))
         found = await self._session.fetch(graph.nodes_named(self._tables, Scope(scope.user_id, view).shape), named)
         nodes = [rows.graph_node(row, view) for row in found]
-        names = [*dict.fromkeys([asked, *(name for node in nodes for name in (node.node_id, *node.aliases))])]
+        names = [*dict.fromkeys([*(name for node in nodes for name in (node.node_id, *node.aliases)), asked])]
         searched = {name: keys(scope.user_id, words(name)) for name in names[:MOST_NAMES]}
         searched = {name: numbers for name, numbers in searched.items() if numbers}
         values = {

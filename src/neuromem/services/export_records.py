@@ -227,7 +227,7 @@ class Records:
                     f"(it is {self._now.isoformat()})"
                 )
         if row["known_to"] is not None and row["known_to"] < row["known_from"]:
-            raise InvalidInputError(f"its end, {row['known_to'].isoformat()}, lies before its beginning (known_from)")
+            raise InvalidInputError(f"known_to: the version ends ({row['known_to'].isoformat()}) before it begins")
         if row["version"] > nanoseconds(latest + timedelta(days=366)):
             raise InvalidInputError(f"version={row['version']} lies in the future")
 
