@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from neuromem import FileLimits, InvalidInputError
 from neuromem.documents import DocumentText, chunks
-from neuromem.documents.reading import read_document
+from neuromem.documents.reading import plain_document, read_document
 from neuromem.services.file_processor import FileProcessor
 from support.documents import LOREM, pdf, raw_pdf, rezipped, word, zipped
 
@@ -86,6 +86,14 @@ class TestText:
         assert (await read("log.txt", b"\xef\xbb\xbfone\x0ctwo\x0bthree\x7f and a lot more text" * 1)).text == (
             "one\ntwo\nthree and a lot more text"
         )
+
+    @pytest.mark.parametrize("piece", [" #", "# ", "#", "\n", " ", "\t\n", "<!--", "<?xml ", "<", "\r", "-->", "\x0c"])
+    async def test_no_text_keeps_the_program_busy(self, piece: str) -> None:
+        data = f"# x{piece * (3_000_000 // len(piece))}y\n# x{piece * 1000}".encode()
+        begun = time.process_time()
+        for text in (data, data[2:], b"<html>" + data[:5000]):
+            assert plain_document("a.md", text, FileLimits()) is not None or text.startswith(b"<html>")
+        assert time.process_time() - begun < 5
 
 
 class TestHtml:

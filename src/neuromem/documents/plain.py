@@ -20,7 +20,7 @@ _LITTLE_CHAOS = 0.1
 _LINE_ENDS = re.compile(r"\r\n?|[\v\f\x85\u2028\u2029]")
 _UNWANTED = re.compile(r"[\x00-\x08\x0e-\x1f\x7f\ufeff]")
 _SURROGATES = re.compile(r"[\ud800-\udfff]")
-_SPACED_END = re.compile(r"[^\S\n]++\n")
+_SPACED_END = re.compile(r"(?<![^\S\n])[^\S\n]++\n")
 _EMPTY_LINES = re.compile(r"\n{3,}+")
 
 

@@ -68,11 +68,13 @@ async def _reader(filename: str, data: bytes, limits: FileLimits) -> AsyncGenera
     feeding = asyncio.create_task(_feed(process, json.dumps(header).encode() + b"\n", data))
     try:
         yield process
-    finally:
-        feeding.cancel()
+    except BaseException:
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+        raise
+    finally:
+        feeding.cancel()
         await process.wait()
         await asyncio.gather(feeding, return_exceptions=True)
 
@@ -93,25 +95,25 @@ async def _answer(filename: str, process: Process, progress: Progress) -> Docume
         match json.loads(line):
             case {"done": int(done), "total": int(total)}:
                 progress(done, total)
-            case {"document": document}:
-                return _document(document)
-            case {"refused": str(message)}:
-                raise InvalidInputError(message)
-            case {"misconfigured": str(message)}:
-                raise ConfigurationError(message)
-            case other:
-                raise AssertionError(other)
+            case answer:
+                await process.wait()  # it has said all; to kill what is just ending confuses asyncio
+                return _read(answer)
     said = (await process.stderr.read()).decode(errors="replace").strip()
     code = await process.wait()
     how = f"was ended by signal {-code}" if code < 0 else f"ended with {code}"
     raise InvalidInputError(f"{filename} cannot be read: what reads it {how} {said[-_SAID_BY_A_CRASH:]}".strip())
 
 
-def _document(fields: Any) -> DocumentText:
+def _read(answer: Any) -> DocumentText:
+    if message := answer.get("refused"):
+        raise InvalidInputError(message)
+    if message := answer.get("misconfigured"):
+        raise ConfigurationError(message)
+    read = answer["document"]
     return DocumentText(
-        fields["file_type"],
-        fields["mime_type"],
-        fields["title"],
-        tuple(DocumentPage(**page) for page in fields["pages"]),
-        tuple(fields["warnings"]),
+        read["file_type"],
+        read["mime_type"],
+        read["title"],
+        tuple(DocumentPage(**page) for page in read["pages"]),
+        tuple(read["warnings"]),
     )

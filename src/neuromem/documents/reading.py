@@ -12,7 +12,7 @@ from neuromem.documents.text import MIME_TYPES, DocumentPage, DocumentText, File
 type Progress = Callable[[int, int], None]
 """Called with pages done and pages in all."""
 
-_HEADING = re.compile(r"^#{1,6}[ \t]+(\S[^\n]*?)[ \t#]*$", re.MULTILINE)
+_HEADING = re.compile(r"^#{1,6}[ \t]++([^\n]++)$", re.MULTILINE)
 _LONGEST_TITLE = 500
 
 
@@ -63,7 +63,7 @@ def _of_one_page(
     title, text, warnings = read
     limits.check("characters", len(text), f"{filename} has")
     if kind != "text" and not (title or "").strip() and (heading := _HEADING.search(text)):
-        title = heading[1]
+        title = heading[1].rstrip("# \t")
     return _document(filename, kind, title, [text], warnings)
 
 
