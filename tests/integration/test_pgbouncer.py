@@ -234,3 +234,10 @@ def test_the_command_line_works_behind_a_pooler(url: str, schema: str, user: str
     checks = {check["name"]: check for check in command("doctor", "--json", environment=environment).json["checks"]}
     assert checks["pooler"]["state"] == "ok"
     assert "in transaction mode" in checks["pooler"]["found"]
+
+
+def test_a_backup_wants_the_server_s_own_address(url: str, tmp_path: Path) -> None:
+    told = command("backup", str(tmp_path / "mind.dump"), "--database-url", url)
+    assert told.code == 1
+    assert "for backups give the server's own address" in told.err
+    assert list(tmp_path.iterdir()) == []
