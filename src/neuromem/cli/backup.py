@@ -81,9 +81,16 @@ async def restore(asked: Asked, file: FileArgument) -> None:
 
 @asynccontextmanager
 async def _place(asked: Asked) -> "AsyncGenerator[tuple[AsyncConnection, str]]":
+    from memground.postgres.engine import redact
+    from memground.postgres.pooler import driver_of, is_direct
     from neuromem.cli.doctor import connected
 
     async with connected(asked.database_url, create=True) as (connection, url):
+        if not await is_direct(await driver_of(connection)):
+            # pg_dump and pg_restore leave settings on their connection, which would then be somebody else's.
+            raise ConfigurationError(
+                f"a pooler stands before PostgreSQL at {redact(url)}: for backups give the server's own address"
+            )
         yield connection, url
 
 
