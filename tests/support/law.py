@@ -239,7 +239,7 @@ async def check_rollback(mind: NeuroMemory, clock: ManualClock, whole: Life, mom
         clock.set(at)
         return await answers(on, whole, whole.memories, moment, content_only=True)
 
-    end = whole.end
+    end = max(whole.end, moment)  # what came last may have been refused
     before = await read(mind, end, at=end)
     then = await read(mind.as_of(moment), moment, at=end)
     reversal = await mind.rollback(whole.user, moment)
