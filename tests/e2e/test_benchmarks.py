@@ -201,6 +201,12 @@ def test_quality(results: Path, locomo: Path) -> None:
     assert set(found["by_dialogue"]) == {"d"}
 
 
+def test_quality_before_and_after_learning(results: Path, locomo: Path) -> None:
+    found = run("quality", results, locomo, "--extracted")
+    assert set(found["compared"]) == {"overall", "d"}
+    assert min(min(scores.values()) for scores in found["compared"].values()) >= 0.0
+
+
 def test_all_figures_are_shown_beside_their_targets(results: Path) -> None:
     found = targets.figures(results)
     measured = {path.name.split("-", 3)[3].removesuffix(".json") for path in results.glob("*.json")}
