@@ -201,8 +201,10 @@ def test_quality(results: Path, locomo: Path) -> None:
     assert set(found["by_dialogue"]) == {"d"}
 
 
-def test_quality_before_and_after_learning(results: Path, locomo: Path) -> None:
-    found = run("quality", results, locomo, "--extracted")
+def test_quality_before_and_after_learning(tmp_path: Path, locomo: Path) -> None:
+    run("quality", tmp_path, locomo, "--extracted")
+    found = newest("quality-extracted", tmp_path)
+    assert found is not None
     assert set(found["compared"]) == {"overall", "d"}
     assert min(min(scores.values()) for scores in found["compared"].values()) >= 0.0
 
