@@ -207,6 +207,14 @@ def test_quality(results: Path, locomo: Path) -> None:
     assert set(found["by_dialogue"]) == {"d"}
 
 
+def test_quality_before_and_after_learning(tmp_path: Path, locomo: Path) -> None:
+    run("quality", tmp_path, locomo, "--extracted")
+    found = newest("quality-extracted", tmp_path)
+    assert found is not None
+    assert set(found["compared"]) == {"overall", "d"}
+    assert min(min(scores.values()) for scores in found["compared"].values()) >= 0.0
+
+
 def test_all_figures_are_shown_beside_their_targets(results: Path) -> None:
     found = targets.figures(results)
     measured = {path.name.split("-", 3)[3].removesuffix(".json") for path in results.glob("*.json")}

@@ -7,6 +7,9 @@ import pytest
 from neuromem import F, Fact, NeuroMemory, NewMemory, RankingProfile, Triple
 from neuromem.types import MergedHit, RecallResult
 
+_DID = ("painted", "visited", "sang at", "cooked for", "read about", "repaired")
+_WHAT = ("the lake", "a boat", "the choir", "old maps", "the garden", "a clock", "the harbour")
+_WHO = ("Ben", "Cleo", "Dana", "Emil", "Finn")
 MAY = datetime(2024, 5, 1, tzinfo=UTC)
 QUESTION = "Where does Anna live?"
 
@@ -112,6 +115,54 @@ async def test_what_was_said_and_what_was_learned_from_it_share_one_place(nm: Ne
     assert len(places) == 3  # nothing is lost where there is room
     assert places[0] == 0
     assert places[1] > 5  # but one of them stands for all where it counts
+
+
+async def test_what_was_learned_takes_no_place_from_what_was_said(nm: NeuroMemory, user: str) -> None:
+    """Before and after everything was learned as a fact and a relation, the same turns are told, in the same order."""
+    texts = [f"{_DID[n % 6]} {_WHAT[n % 7]} with {_WHO[n % 5]} on day {n}" for n in range(60)]
+    said = [
+        await nm.ingest(user, "user", f"I {text}", speaker="Anna", session_id=f"s{n % 4}")
+        for n, text in enumerate(texts)
+    ]
+    await nm.wait_idle()
+    questions = ["What did Anna paint?", "Who was at the lake with Anna?", "day 17", "What about the choir?"]
+    limits = (8, 10, 20)
+
+    async def told() -> list[list[str]]:
+        found = [await nm.recall(user, question, limit=limit) for question in questions for limit in limits]
+        return [[hit.came_from[0].id for hit in result.merged] for result in found]
+
+    before = await told()
+    for message, text in zip(said, texts, strict=True):
+        who = Triple("Anna", "talks_about", text.split(" with ")[1].split()[0])
+        await nm.apply_extraction(user, facts=[Fact(f"Anna {text}")], triples=[who], sources=[message.message_id])
+    assert await told() == before
+    hits = (await nm.recall(user, questions[0])).merged
+    assert {hit.source for hit in hits} == {"vector", "conversation"}
+
+
+async def test_what_says_more_than_its_turn_stands_by_itself(nm: NeuroMemory, user: str) -> None:
+    """Who reads "we moved here" knows no answer; the memory and the relation that were made of it do."""
+    moved = await nm.ingest(user, "user", "We moved here last week, at last!", speaker="Wei")
+    home = Triple("Wei", "lives_in", "Porto")
+    await nm.apply_extraction(user, facts=[Fact("Wei lives in Porto now")], triples=[home], sources=[moved.message_id])
+    for number in range(30):
+        await nm.ingest(user, "user", f"Live music at the club again, concert number {number}", speaker="Bob")
+    await nm.wait_idle()
+    found = await nm.recall(user, "Where does Wei live?", limit=8)
+    assert found.merged[0].content == "Wei lives in Porto now"
+    assert "Wei lives in Porto" in merged(found)
+
+
+async def test_without_its_turns_a_memory_is_ranked_by_itself(nm: NeuroMemory, user: str) -> None:
+    said = await nm.ingest(user, "user", "I bought a red bicycle")
+    await nm.apply_extraction(user, facts=[Fact("Anna bought a red bicycle")], sources=[said.message_id])
+    await nm.wait_idle()
+    alone = await nm.recall(user, "red bicycle", include_conversations=False, explain=True)
+    why = alone.vector_results[0].explanation
+    assert why is not None
+    assert "turns" not in why.parts
+    assert alone.merged[0].score > 0.5
 
 
 async def test_a_filter_and_a_mind_without_a_graph_leave_relations_out(nm: NeuroMemory, user: str) -> None:

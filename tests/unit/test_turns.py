@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from memground.words import asked, keys, words
 from neuromem.ranking import RankingProfile, TurnWeights
 from neuromem.ranking.times import time_ranges
-from neuromem.ranking.turns import WORDS_READ, Asked, Floats, Turns, score_turns
+from neuromem.ranking.turns import WORDS_READ, Asked, Floats, Turns, held, score_turns
 
 NOW = datetime(2024, 1, 10, 9, tzinfo=UTC)
 PROFILE = RankingProfile()
@@ -109,6 +109,17 @@ def test_a_name_is_no_word_to_look_for() -> None:
     rows = turns("Mara, look at that", "I paint", speaker=["Bob", "Mara"])
     assert score("What does Mara paint?", rows)[1]["words"] == pytest.approx([0, 1])
     assert score("Mara?", rows)[1]["words"] == pytest.approx([1, 0])
+
+
+def test_a_turn_holds_the_words_to_look_for_by_share() -> None:
+    query, rows = (
+        "Where does Wei live?",
+        turns("I live in Porto", "Wei said so", "live and let live", speaker=["Wei"] * 3),
+    )
+    terms = asked(query)
+    words_held, shares = held(Asked(query, dict(zip(terms, keys("anna", terms), strict=True))), rows)
+    assert words_held == ["live"]  # whose turn it is says that it is about Wei
+    assert list(shares) == [1.0, 0.0, 1.0]
 
 
 def test_a_small_word_is_no_name_in_a_question_with_capitals() -> None:

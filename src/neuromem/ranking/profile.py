@@ -88,11 +88,12 @@ class RankingProfile:
       三年前; of several the nearest counts), else 1. A memory's time goes from its `event_at` to the end of its
       validity; one that began and has no end goes on, but an episode is over when it has happened.
 
-    A memory that was learned from messages keeps max(learned, s⁸) of its own score, where s is the share of the
-    question's words it holds, 1 from nine tenths on; the rest is the best score of these messages, which are ranked by
-    all that stands around them, times `ended`. The best memory of an arm scores no less than that. In `merged` a memory
-    and a message of which one was learned from the other (or two memories learned from the same messages) say the same:
-    the better stands in its place, the other keeps `repeated` of its score.
+    A memory that was learned from messages is ranked with them: it keeps `learned` of its own score, and the rest is
+    the best score of these messages, which are ranked by all that stands around them, times `ended`. One that holds
+    more of the words to look for (the question's, without names of speakers) than any of these messages keeps
+    max(learned, s⁸), where s is the share of them it holds, 1 from nine tenths on. Messages that no arm found have
+    the least score of those found. In `merged` a memory shares the place of the best of its messages: one stands there,
+    the memory before the message unless that is the best of an arm; the others keep `repeated` of their score.
 
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.
@@ -109,7 +110,7 @@ class RankingProfile:
     ended: float = 0.5
     other_time: float = 0.4
     time_days: float = 10.0
-    learned: float = 0.2
+    learned: float = 0.0
     repeated: float = 0.2
     turns: TurnWeights = field(default_factory=TurnWeights)
     graph: GraphWeights = field(default_factory=GraphWeights)

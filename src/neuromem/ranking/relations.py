@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
@@ -10,11 +10,11 @@ from memground.names import names_in
 from memground.view import View
 from memground.words import words
 from neuromem.ranking.profile import GraphWeights, RankingProfile
-from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit, Memory
+from neuromem.types import DEFAULT_IMPORTANCE, Explanation, GraphFact, Hit, Memory, Source
 
 _SECONDS_A_DAY = 86_400.0
 _NEARLY, _COMPLETE = 0.9, 8
-"""A memory that holds nearly all words of the question is ranked by itself; with fewer, quickly less so."""
+"""A memory that holds nearly all words to look for is ranked by itself; with fewer, quickly less so."""
 _READ = 1_000
 """Characters of an entry of the profile that are compared with a question."""
 
@@ -83,37 +83,51 @@ def boosted(hits: Sequence[Hit], facts: Sequence[GraphFact], weights: GraphWeigh
     )
 
 
-def with_turns(
-    hits: Sequence[Hit],
-    turns: Mapping[str, float],
-    best: Collection[str],
-    asked: Collection[str],
-    learned: float,
-) -> list[Hit]:
-    """The hits, each with the score of the turns it was learned from (by message id), best first.
+@dataclass(frozen=True)
+class Told:
+    """What the turns that come into question say: by message id each one's score, and the share of `words` it holds.
 
-    `best`: the memories that are the best of an arm. See `RankingProfile.learned`.
+    `words` are those to look for: the question's, without the names that speakers bear.
     """
+
+    scores: Mapping[str, float] = field(default_factory=dict[str, float])
+    held: Mapping[str, float] = field(default_factory=dict[str, float])
+    words: Collection[str] = ()
+
+    def place(self, sources: Iterable[Source]) -> str | None:
+        """The best turn among what something was learned from; None where none of them comes into question."""
+        turns = [source.id for source in sources if source.kind == "message" and source.id in self.scores]
+        return max(turns, key=lambda turn: (self.scores[turn], turn), default=None)
+
+    def adds(self, content: str, sources: Iterable[Source]) -> bool:
+        """Whether a text holds more of the words to look for than any message it was learned from; true without one."""
+        said = [self.held.get(source.id, 0.0) for source in sources if source.kind == "message"]
+        return not said or share_of(self.words, words(content)) > max(said)
+
+
+def with_turns(hits: Sequence[Hit], told: Told, learned: float) -> list[Hit]:
+    """The hits, each with the score of the best turn it was learned from, best first; see `RankingProfile`."""
+    least = min(told.scores.values(), default=0.0)  # of turns that no arm found
     scored: list[Hit] = []
     for hit in hits:
-        own = own_share(hit.memory, asked, learned)
-        said = max(
-            (turns.get(source.id, 0.0) for source in hit.memory.sources if source.kind == "message"), default=0.0
-        )
+        if (own := own_share(hit.memory, told, learned)) == 1.0:
+            scored.append(hit)
+            continue
+        place = told.place(hit.memory.sources)
+        said = least if place is None else told.scores[place]
         if hit.explanation is not None:
             said *= hit.explanation.parts.get("ended", 1.0)  # the turn told what is no longer true
-        score = own * hit.score + (1.0 - own) * said
-        if hit.memory.memory_id in best:
-            score = max(score, said)
-        scored.append(hit if score == hit.score else _scored_anew(hit, score, "turns", said))
+        scored.append(_scored_anew(hit, own * hit.score + (1.0 - own) * said, "turns", said))
     return _resorted(scored)
 
 
-def own_share(memory: Memory, asked: Collection[str], learned: float) -> float:
-    """How much of a memory's score is its own: all, unless it was learned from messages."""
-    if all(source.kind != "message" for source in memory.sources):
+def own_share(memory: Memory, told: Told, learned: float) -> float:
+    """How much of a memory's score is its own: all, unless a turn it was learned from says as much."""
+    if not told.held or all(source.kind != "message" for source in memory.sources):
         return 1.0
-    return max(learned, min(1.0, share_of(asked, words(memory.content)) / _NEARLY) ** _COMPLETE)
+    if not told.adds(memory.content, memory.sources):
+        return learned
+    return max(learned, min(1.0, share_of(told.words, words(memory.content)) / _NEARLY) ** _COMPLETE)
 
 
 def _scored_anew(hit: Hit, score: float, part: str, value: float) -> Hit:

@@ -70,9 +70,7 @@ def score_turns(
     weights = profile.turns
     similarity = _share(turns.similarity, vector_top)
     names, others = _speakers(asked.query, turns.speaker)
-    # A name that speakers bear says who, not what: it is no word to look for, unless it is all there is.
-    terms = [number for word, number in asked.words.items() if word not in names] or list(asked.words.values())
-    matches = keyword_share * _matches(terms, turns, weights)
+    matches = keyword_share * _matches(_without(names, asked.words).values(), turns, weights)
     speaker = 1.0 - weights.other_speaker * others
     time = _nearness(asked.times, turns.said, weights)
     own = (profile.vector_weight * similarity + profile.keyword_weight * matches) * speaker * time
@@ -97,6 +95,22 @@ def score_turns(
         "substance": substance,
     }
     return total * telling * substance, parts
+
+
+def held(asked: Asked, turns: Turns) -> tuple[list[str], Floats]:
+    """The words to look for, and (n,) the share of them that each turn holds."""
+    names, _ = _speakers(asked.query, turns.speaker)
+    terms = _without(names, asked.words)
+    owner = np.repeat(np.arange(len(turns.lengths)), turns.lengths)
+    count = np.zeros(len(turns.lengths))
+    for number in terms.values():
+        count[owner[turns.words == number]] += 1.0
+    return list(terms), count / max(1, len(terms))
+
+
+def _without(names: frozenset[str], words: Mapping[str, int]) -> Mapping[str, int]:
+    """A name that speakers bear says who, not what: it is no word to look for, unless it is all there is."""
+    return {word: number for word, number in words.items() if word not in names} or words
 
 
 def _reciprocal(scores: Floats) -> Floats:

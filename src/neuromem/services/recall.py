@@ -1,8 +1,8 @@
 """recall: memories, conversations and profile in one ranking, on one snapshot."""
 
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, tzinfo
 from functools import cached_property
 from itertools import pairwise
@@ -25,6 +25,7 @@ from neuromem.queries import messages as queries
 from neuromem.queries.scope import Scope, Shape
 from neuromem.ranking import RankingProfile, top_with_best
 from neuromem.ranking.relations import (
+    Told,
     boosted,
     fact_score,
     graph_context,
@@ -34,7 +35,7 @@ from neuromem.ranking.relations import (
     with_turns,
 )
 from neuromem.ranking.times import TimeRange, of_the_time, time_ranges
-from neuromem.ranking.turns import Asked, Floats, Turns, score_turns
+from neuromem.ranking.turns import Asked, Floats, Turns, held, score_turns
 from neuromem.services import rows
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
@@ -126,13 +127,11 @@ class RecallService:
             tops=(pool.vector_top, pool.keyword_top),
         )
         said = await self._search_conversations(question, pool, remembered, explain=explain)
-        memories = boosted(remembered.hits, related, self._ranking.graph)
-        if question.include_conversations:
-            memories = with_turns(memories, said.scores, remembered.best, question.words, self._ranking.learned)
-        told = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
-        merged = _merge([*map(_from_memory, memories), *map(_from_message, said.hits), *told], self._ranking.repeated)
-        best_told = [max(group, key=lambda hit: hit.score).id for group in _by_source(told)]
-        merged = top_with_best(merged, question.limit, lambda hit: hit.id, [*remembered.best, *said.best, *best_told])
+        memories = with_turns(boosted(remembered.hits, related, self._ranking.graph), said.told, self._ranking.learned)
+        beside = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
+        entries = [*map(_from_memory, memories), *map(_from_message, said.hits), *beside]
+        best = {*remembered.best, *said.best, *(max(g, key=lambda hit: hit.score).id for g in _by_source(beside))}
+        merged = self._merge(entries, best, said, question.limit)
         vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
         return RecallResult(
             merged=tuple(hit if explain or not hit.explanation else replace(hit, explanation=None) for hit in merged),
@@ -226,20 +225,25 @@ class RecallService:
     ) -> "_Said":
         """The best turns, best first."""
         if not pool.ids:
-            return _Said([], [], {})
+            return _Said([], [])
+        words = question.words
+        asked = Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True)), question.times)
+        turns = pool.turns()
+        names = list(map(str, pool.ids))
+        terms, held_by = held(asked, turns)
+        told = Told(held=dict(zip(names, map(float, held_by), strict=True)), words=terms)
         # What was learned from the turns restates them in fewer words: it is no measure for them, unless it holds
-        # nearly all that is asked for.
+        # nearly all that is asked for, and more than they do.
         others = [
             hit.explanation
             for hit in remembered.hits
-            if hit.explanation and own_share(hit.memory, question.words, self._ranking.learned) >= 0.5
+            if hit.explanation and own_share(hit.memory, told, self._ranking.learned) >= 0.5
         ]
         vector_top = max([pool.vector_top, *(why.vector_score or 0.0 for why in others)])
         keyword_top = max([pool.keyword_top, *(why.keyword_score or 0.0 for why in others)])
-        words = question.words
         scores, parts = score_turns(
-            Asked(question.query, dict(zip(words, keys(question.user_id, words), strict=True)), question.times),
-            pool.turns(),
+            asked,
+            turns,
             self._ranking,
             vector_top=vector_top,
             keyword_share=pool.keyword_top / keyword_top if keyword_top > 0 else 1.0,
@@ -266,8 +270,34 @@ class RecallService:
         return _Said(
             hits,
             [str(pool.ids[place]) for place in best],
-            {str(key): float(score) for key, score in zip(pool.ids, scores, strict=True)},
+            replace(told, scores=dict(zip(names, map(float, scores), strict=True))),
         )
+
+    def _merge(self, entries: Sequence[MergedHit], best: Collection[str], said: "_Said", limit: int) -> list[MergedHit]:
+        """One ranking; a content that several sources hold appears once, with the best score and all its sources.
+
+        What was learned from a turn shares its place, see `RankingProfile`: an arm's best turn stands there itself,
+        otherwise what was learned from it stands for it. `best`: those of every arm, which are in, or what stands in
+        their place; of what was learned, where it adds to its messages.
+        """
+        seen: dict[str, MergedHit] = {}
+        places: dict[str, str] = {}
+        standing: set[str] = set()
+        for entry in sorted(entries, key=lambda e: (-e.score, e.id not in said.best, e.source != "vector")):
+            key = fold(entry.content)
+            place = said.told.place(entry.came_from) if entry.source in ("vector", "conversation") else None
+            if key in seen:
+                seen[key] = _joined(seen[key], entry)
+            elif place is not None and place in places:
+                seen[key] = replace(entry, score=entry.score * self._ranking.repeated)
+            else:
+                seen[key] = entry
+            if place is not None:
+                places.setdefault(place, seen[key].id)
+            if entry.id in best and (entry.id in said.best or said.told.adds(entry.content, entry.came_from)):
+                standing.add(seen[key].id if place is None else places[place])
+        merged = sorted(seen.values(), key=_first)
+        return top_with_best(merged, limit, lambda hit: hit.id, list(standing))
 
 
 @dataclass(frozen=True)
@@ -280,11 +310,11 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Said:
-    """The best turns, best first; ids of each arm's best; the scores of all turns that came into question, by id."""
+    """The best turns, best first; ids of each arm's best; what all turns say that came into question."""
 
     hits: list[MessageHit]
     best: list[str]
-    scores: Mapping[str, float]
+    told: Told = field(default_factory=Told)
 
 
 class _Pool:
@@ -351,25 +381,6 @@ class _Pool:
                 if second in self.places:
                     before[self.places[second]] = self.places.get(first, -1)
         return before
-
-
-def _merge(entries: Sequence[MergedHit], repeated: float) -> list[MergedHit]:
-    """One ranking; a content that several sources hold appears once, with the best score and all its sources.
-
-    Memories and messages of which one was learned from the other keep their places apart; see `RankingProfile`.
-    """
-    seen: dict[str, MergedHit] = {}
-    shown: set[str] = set()
-    for entry in sorted(entries, key=_first):
-        key = fold(entry.content)
-        if key in seen:
-            seen[key] = _joined(seen[key], entry)
-            continue
-        messages = {source.id for source in entry.came_from if source.kind == "message"}
-        again = bool(messages) and messages <= shown and entry.source in ("vector", "conversation")
-        seen[key] = replace(entry, score=entry.score * repeated) if again else entry
-        shown |= messages
-    return sorted(seen.values(), key=_first)
 
 
 def _first(entry: MergedHit) -> tuple[float, bool, str]:
