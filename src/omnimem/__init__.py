@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from memground.clock import Clock, ManualClock, SystemClock
     from memground.filters import F, Filter
-    from memground.postgres.queue import JobPolicy
+    from memground.jobs import JobPolicy
     from omnimem.client.client import OmniMemClient
     from omnimem.errors import (
         ConfigurationError,
@@ -46,7 +46,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "memground.clock": ("Clock", "ManualClock", "SystemClock"),
     "memground.filters": ("F", "Filter"),
-    "memground.postgres.queue": ("JobPolicy",),
+    "memground.jobs": ("JobPolicy",),
     "omnimem.client.client": ("OmniMemClient",),
     "omnimem.errors": (
         "ConfigurationError",

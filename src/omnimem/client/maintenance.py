@@ -5,7 +5,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Seq
 from typing import Any
 
 from memground.errors import ConflictError, InvalidInputError, UnavailableError
-from memground.postgres.queue import QueueStatus
+from memground.jobs import QueueStatus
 from memground.text import show
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import Memory, Scope

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from memground.embedding import EmbeddingProvider
 from memground.errors import MemoryStoreError, ModelMismatchError, UnavailableError
-from memground.postgres.queue import JobPolicy
+from memground.jobs import JobPolicy
 from omnimem.pipeline.synchronizer import IndexSynchronizer
 from omnimem.storage.base import Change, Claim, Storage, Vector
 

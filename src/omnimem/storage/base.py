@@ -19,7 +19,7 @@ from datetime import datetime
 from typing import Literal
 
 from memground.filters import Filter
-from memground.postgres.queue import QueueStatus
+from memground.jobs import QueueStatus
 from omnimem.models import EVERYTHING, Memory, Scope
 
 

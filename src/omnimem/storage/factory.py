@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from memground.errors import InvalidInputError
-from memground.postgres.queue import JobPolicy
+from memground.jobs import JobPolicy
 from memground.text import show
 from omnimem.models.base import Value, instance
 from omnimem.storage.base import Storage
