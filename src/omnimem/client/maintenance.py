@@ -32,6 +32,12 @@ class Maintenance:
         """Compares, and makes the index of every memory that differs anew from the truth."""
         return await self._verification().run(self._scope, repair=True, progress=progress)
 
+    async def about(self) -> dict[str, str]:
+        """Where memories are kept, and the versions of what keeps them."""
+        rooms = self._opened_rooms
+        async with rooms.storage.records.reading() as work:
+            return {"address": rooms.storage.location, **await rooms.storage.records.about(work)}
+
     async def status(self) -> QueueStatus:
         """How many changes wait for the indexes, and how many failed, in all."""
         return await self._opened_rooms.storage.queue.status()

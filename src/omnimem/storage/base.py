@@ -145,6 +145,10 @@ class RecordStore(StorageProtocol):
         """All records of the next `memories` memories after an id, by (memory_id, version)."""
 
     @abstractmethod
+    async def about(self, work: Work) -> dict[str, str]:
+        """What an operator asks first, such as the versions of the server and its parts."""
+
+    @abstractmethod
     async def existing(self, work: Work, memory_ids: Sequence[str]) -> set[str]:
         """Which of the memories there are."""
 
