@@ -24,6 +24,7 @@ from omnimem import (
     SearchFilters,
     SearchQuery,
     SourceReference,
+    UnsupportedError,
 )
 from support.embeddings import HashEmbedding
 
@@ -310,6 +311,12 @@ async def test_a_bound_client_refuses_other_scopes(shared_record: OmniMemClient,
     deeper = mine.within(Scope(user_id="u"))
     assert (await deeper.create("x")).scope == Scope(tenant_id=user, user_id="u", namespace={"env": "dev"})
     assert await mine.count() == 1
+
+
+@pytest.mark.parametrize("call", ["status", "retry_failed", "work", "about"])
+async def test_what_is_about_everybody_is_refused_within_a_scope(record: OmniMemClient, call: str) -> None:
+    with pytest.raises(UnsupportedError, match=f"{call} is about everybody"):
+        await getattr(record, call)()
 
 
 async def test_a_wide_scope_sees_all_below_it(shared_record: OmniMemClient, user: str) -> None:

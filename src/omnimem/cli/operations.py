@@ -95,7 +95,7 @@ async def worker(
     _cancel_on_signals()
     done = 0
     with suppress(asyncio.CancelledError):
-        async with asked.open() as client:
+        async with asked.open(bound=False) as client:
             if retry_failed:
                 await client.retry_failed()
             status = await client.status()
@@ -117,10 +117,10 @@ async def doctor(asked: Asked) -> int:
         checks.append({"check": name, "ok": ok, "said": what})
 
     try:
-        async with asked.open() as client:
+        async with asked.open(bound=False) as client:
             for name, value in (await client.about()).items():
                 note(name, True, value)
-            note("memories", True, f"{await client.count():,} in this scope")
+            note("memories", True, f"{await client.count():,}")
             status = await client.status()
             note("changes", status.failed == 0, f"{status.waiting} waiting, {status.failed} failed")
             if status.last_error:

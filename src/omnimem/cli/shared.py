@@ -134,8 +134,8 @@ class Asked:
     as_json: bool
 
     @asynccontextmanager
-    async def open(self, *, background: bool = False) -> "AsyncGenerator[OmniMemClient]":
-        """A client bound within the scope asked for."""
+    async def open(self, *, bound: bool = True) -> "AsyncGenerator[OmniMemClient]":
+        """A client bound within the scope asked for; unbound where the command is about everything."""
         from omnimem import OmniMemClient, Scope, Settings, SyncMode
 
         if self.sync not in tuple(SyncMode):
@@ -152,8 +152,8 @@ class Asked:
         settings = Settings(self.database_url, schema=self.schema, sync=SyncMode(self.sync))
         model = open_embedding(self.embedding)
         try:
-            async with OmniMemClient.connect(settings, embedding=model, background=background) as client:
-                yield client.within(scope)
+            async with OmniMemClient.connect(settings, embedding=model, background=False) as client:
+                yield client.within(scope) if bound else client
         finally:
             await model.close()
 

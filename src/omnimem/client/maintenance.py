@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-from memground.errors import ConflictError, InvalidInputError, UnavailableError
+from memground.errors import ConflictError, InvalidInputError, UnavailableError, UnsupportedError
 from memground.jobs import QueueStatus
 from memground.text import show
 from omnimem.client.context import Connection, Rooms
-from omnimem.models import Memory, Scope
+from omnimem.models import EVERYTHING, Memory, Scope
 from omnimem.models.base import instance
 from omnimem.operations.manager import memory_key, replace_stored
 from omnimem.pipeline.verification import Progress, Report, Verification
@@ -33,23 +33,27 @@ class Maintenance:
         return await self._verification().run(self._scope, repair=True, progress=progress)
 
     async def about(self) -> dict[str, str]:
-        """Where memories are kept, and the versions of what keeps them."""
+        """Where memories are kept, and the versions of what keeps them. For the unbound client."""
+        self._for_all("about")
         rooms = self._opened_rooms
         async with rooms.storage.records.reading() as work:
             return {"address": rooms.storage.location, **await rooms.storage.records.about(work)}
 
     async def status(self) -> QueueStatus:
-        """How many changes wait for the indexes, and how many failed, in all."""
+        """How many changes wait for the indexes, and how many failed, in all. For the unbound client."""
+        self._for_all("status")
         return await self._opened_rooms.storage.queue.status()
 
     async def retry_failed(self) -> int:
-        """Gives changes that failed another round of tries; returns how many."""
+        """Gives changes that failed another round of tries; returns how many. For the unbound client."""
+        self._for_all("retry_failed")
         count = await self._opened_rooms.storage.queue.retry_failed()
         self._opened_rooms.wake()
         return count
 
     async def work(self) -> int:
-        """Applies waiting changes until nothing more is due; returns how many."""
+        """Applies waiting changes until nothing more is due; returns how many. For the unbound client."""
+        self._for_all("work")
         done = 0
         while count := await self._opened_rooms.worker.work_once():
             done += count
@@ -62,9 +66,9 @@ class Maintenance:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while waiting := (await self.status()).waiting:
+        while (await self._opened_rooms.storage.queue.status()).waiting:
             if deadline is not None and loop.time() > deadline:
-                raise UnavailableError(f"{waiting} changes are still waiting after {timeout} s")
+                raise UnavailableError(f"changes are still waiting after {timeout} s")
             if self._opened_rooms.works:
                 self._opened_rooms.wake()
             await asyncio.sleep(0.02)
@@ -154,6 +158,10 @@ class Maintenance:
             await rooms.synchronizer.written(work, records, vectors, first=list(firsts.values()))
         rooms.wake()
         return len(records)
+
+    def _for_all(self, call: str) -> None:
+        if self._scope != EVERYTHING:
+            raise UnsupportedError(f"{call} is about everybody's memories; call it on the client that is not bound")
 
     def _verification(self) -> Verification:
         rooms = self._opened_rooms

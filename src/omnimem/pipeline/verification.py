@@ -11,6 +11,7 @@ from omnimem.storage.base import KeywordContent, Storage, StoredRecord, VectorCo
 
 PART = 200
 """Memories compared at once."""
+_TOO_MUCH = "has a record that the truth has not"
 SHOWN = 1_000
 """Differences a report lists; it counts all."""
 
@@ -30,8 +31,8 @@ class Difference(Value):
 
 @dataclass(frozen=True)
 class Report(Value):
-    """What a comparison found. `waiting`: changes not applied yet, which explain differences; `repaired`: memories
-    whose index was made anew."""
+    """What a comparison found. `waiting`: changes not applied yet, which explain differences (0 within a
+    scope); `repaired`: memories whose index was made anew."""
 
     memories: int
     records: int
@@ -62,7 +63,8 @@ class Verification:
                 repaired += await self._rebuild(sorted({difference.memory_id for difference in found}))
             if progress is not None:
                 progress(memories)
-        waiting = (await self._storage.queue.status()).waiting
+        # How much others have to wait for is not to be seen from within a scope.
+        waiting = (await self._storage.queue.status()).waiting if scope == EVERYTHING else 0
         return Report(memories, records, count, tuple(shown), waiting, repaired)
 
     async def _parts(self, scope: Scope) -> AsyncIterator[tuple[list[Difference], list[StoredRecord]]]:
@@ -94,9 +96,7 @@ class Verification:
             found += [Difference(record.memory.memory_id, key, i, p) for i, p in problems.items() if p is not None]
         # What is left belongs to memories of this part, but to none of their records.
         for index, left in (("vector", vectors), ("keyword", keywords)):
-            if left:
-                found += [Difference(memory_id, key, index, "has a record that the truth has not")
-                          for key in left for memory_id in ids[:1]]  # fmt: skip
+            found += [Difference(held.memory_id, key, index, _TOO_MUCH) for key, held in left.items()]
         return found
 
     async def _orphans(self) -> AsyncIterator[list[Difference]]:

@@ -242,7 +242,7 @@ class Index[Entry, Content](StorageProtocol):
 class VectorContent:
     """What a vector index holds of a record."""
 
-    latest: bool
+    memory_id: str
     superseded_time: datetime | None
     hashes: Mapping[str, str]
 
@@ -251,7 +251,7 @@ class VectorContent:
 class KeywordContent:
     """What a keyword index holds of a record."""
 
-    latest: bool
+    memory_id: str
     superseded_time: datetime | None
     content_hash: str
 

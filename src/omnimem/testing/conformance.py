@@ -41,7 +41,8 @@ def record(
     memory_id: str, hour: int = 0, *, end: int | None = None, scope: Scope | None = None, **fields: Any
 ) -> StoredRecord:
     """The record a memory got at an hour, superseded at another."""
-    new = NewMemory(**{"content": Content(f"{memory_id} {hour}"), "scope": scope or Scope(), **fields})
+    given: dict[str, Any] = {"content": Content(f"{memory_id} {hour}"), "scope": scope or Scope(), **fields}
+    new = NewMemory(**given)
     memory = Memory.stored(
         memory_id=memory_id,
         record_id=f"{memory_id}@{hour}",

@@ -72,9 +72,7 @@ class PostgresKeywords(KeywordIndex):
         async with self._database.joined(work) as tx:
             found = await tx.fetch(_contents(self._tables, Shape()), {"ids": list(memory_ids)})
         return {
-            row["record_id"]: KeywordContent(
-                row["superseded_time"] is None, row["superseded_time"], row["content_hash"]
-            )
+            row["record_id"]: KeywordContent(row["memory_id"], row["superseded_time"], row["content_hash"])
             for row in found
         }
 
@@ -110,4 +108,4 @@ def _candidates(tables: Tables, shape: Shape, column: str, limit: int) -> Query:
 def _contents(tables: Tables, shape: Shape) -> Query:
     t = tables.keywords_ever
     ids = bindparam("ids", type_=ARRAY(Text))
-    return select(t.c.record_id, t.c.content_hash, t.c.superseded_time).where(t.c.memory_id == any_(ids))
+    return select(t.c.memory_id, t.c.record_id, t.c.content_hash, t.c.superseded_time).where(t.c.memory_id == any_(ids))

@@ -82,11 +82,11 @@ class PostgresVectors(VectorIndex):
         async with self._database.joined(work) as tx:
             found = await tx.fetch(_contents(self._tables, Shape()), given)
         hashes: dict[str, dict[str, str]] = {}
-        ends: dict[str, Any] = {}
+        about: dict[str, tuple[str, Any]] = {}
         for row in found:
             hashes.setdefault(row["record_id"], {})[row["field_name"]] = row["content_hash"]
-            ends[row["record_id"]] = row["superseded_time"]
-        return {key: VectorContent(ends[key] is None, ends[key], hashes[key]) for key in hashes}
+            about[row["record_id"]] = row["memory_id"], row["superseded_time"]
+        return {key: VectorContent(*about[key], hashes[key]) for key in hashes}
 
     async def known(self, work: Work | None, texts: Collection[tuple[str, str]]) -> dict[tuple[str, str], Vector]:
         if not texts:
@@ -183,7 +183,7 @@ _MODEL = bindparam("model_id", type_=Text)
 def _contents(tables: Tables, shape: Shape) -> Query:
     now, then = tables.vectors, tables.vector_history
     parts = [
-        select(t.c.record_id, t.c.field_name, t.c.content_hash, end.label("superseded_time")).where(
+        select(t.c.memory_id, t.c.record_id, t.c.field_name, t.c.content_hash, end.label("superseded_time")).where(
             t.c.memory_id == any_(_IDS), t.c.model_id == _MODEL
         )
         for t, end in ((now, cast(null(), then.c.superseded_time.type)), (then, then.c.superseded_time))
