@@ -8,6 +8,7 @@ and what is older goes into the history at once.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -110,17 +111,8 @@ class Gate:
 
     async def _lock(self, work: PostgresWork, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
         """(newest version, removed) of memories, locked in one order until the transaction ends."""
-        s = self.tables.states
-        given = func.unnest(bindparam("ids", type_=ARRAY(Text))).table_valued("id", name="given").render_derived()
-        rows = select(
-            literal(self.index_name, String), given.c.id, literal(_NEVER, BigInteger), literal(False, Boolean)
-        ).order_by(given.c.id)
-        new = insert(s).from_select(["index_name", "memory_id", "version", "is_deleted"], rows)
-        locked = new.on_conflict_do_update(
-            index_elements=["index_name", "memory_id"], set_={"version": s.c.version}
-        ).returning(s.c.memory_id, s.c.version, s.c.is_deleted)
-        found = await work.execute(locked, {"ids": list(ids)})
-        return {row.memory_id: (row.version, row.is_deleted) for row in found}
+        found = await work.fetch(_locking(self.tables, self.index_name), {"ids": list(ids)})
+        return {row["memory_id"]: (row["version"], row["is_deleted"]) for row in found}
 
     async def _mark(self, work: PostgresWork, records: Sequence[Indexed]) -> None:
         rows = [
@@ -131,10 +123,8 @@ class Gate:
 
     async def _advance(self, work: PostgresWork, records: Sequence[Indexed]) -> None:
         if records:
-            s = self.tables.states
-            mine = (s.c.index_name == self.index_name, s.c.memory_id == bindparam("b_id"))
-            versions = [{"b_id": record.memory_id, "b_version": record.version} for record in records]
-            await work.execute(update(s).where(*mine).values(version=bindparam("b_version")), versions)
+            ids, versions = [record.memory_id for record in records], [record.version for record in records]
+            await work.fetch(_advancing(self.tables, self.index_name), {"ids": ids, "versions": versions})
 
     async def _move(self, work: PostgresWork, moved: list[dict[str, Any]]) -> None:
         """What was found until now becomes history."""
@@ -173,6 +163,31 @@ class Gate:
 
 _NEVER = -1
 _IDS = bindparam("ids", type_=ARRAY(Text))
+
+
+@lru_cache
+def _locking(tables: Tables, index_name: str) -> Any:
+    """(memory_id, version, is_deleted) of :ids, made where they are not there, and locked in one order."""
+    s = tables.states
+    given = func.unnest(_IDS).table_valued("id", name="given").render_derived()
+    rows = select(literal(index_name, String), given.c.id, literal(_NEVER, BigInteger), literal(False, Boolean))
+    new = insert(s).from_select(["index_name", "memory_id", "version", "is_deleted"], rows.order_by(given.c.id))
+    locked = new.on_conflict_do_update(index_elements=["index_name", "memory_id"], set_={"version": s.c.version})
+    return locked.returning(s.c.memory_id, s.c.version, s.c.is_deleted)
+
+
+@lru_cache
+def _advancing(tables: Tables, index_name: str) -> Any:
+    """Writes :versions as the newest of :ids."""
+    s = tables.states
+    versions = bindparam("versions", type_=ARRAY(BigInteger))
+    given = func.unnest(_IDS, versions).table_valued("id", "version", name="given").render_derived()
+    return (
+        update(s)
+        .where(s.c.index_name == literal(index_name, String), s.c.memory_id == given.c.id)
+        .values(version=given.c.version)
+        .returning(s.c.memory_id)
+    )
 
 
 def _shared(record: Indexed) -> dict[str, Any]:
