@@ -3,14 +3,18 @@
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
 
 import pytest
 from dev.servers.s3 import S3Server
 
+from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
+from omnimem import OmniMemClient, Scope, Settings
 from support.embedded import short_tmp_dir
+from support.embeddings import HashEmbedding
 from support.storages import FolderStorage
 
 _numbers = itertools.count(1)
@@ -98,3 +102,47 @@ async def open_mind(database_url: str, schema: str) -> AsyncIterator[OpenMind]:
     yield open_mind
     for mind in opened:
         await mind.close()
+
+
+@pytest.fixture(scope="session")
+async def records_url(server: EmbeddedPostgres) -> str:
+    """The database omnimem tests share."""
+    await server.ensure_database("records")
+    return server.url("records")
+
+
+@pytest.fixture(scope="session")
+async def shared_record(records_url: str) -> AsyncIterator[OmniMemClient]:
+    """A record that tests share: they keep apart by tenant."""
+    async with OmniMemClient.connect(records_url, embedding=HashEmbedding()) as client:
+        yield client
+
+
+@pytest.fixture
+def record(shared_record: OmniMemClient, user: str) -> OmniMemClient:
+    """The shared record within a tenant nobody else has."""
+    return shared_record.within(Scope(tenant_id=user))
+
+
+type OpenRecord = Callable[..., Awaitable[OmniMemClient]]
+
+
+@pytest.fixture
+async def open_record(records_url: str, schema: str) -> AsyncIterator[OpenRecord]:
+    """Opens records in a schema of the test's own: `await open_record(sync="async")`; closes them at the end."""
+    opened: list[OmniMemClient] = []
+
+    async def open_record(
+        embedding: EmbeddingProvider | None = None, clock: Clock | None = None, background: bool = True, **given: Any
+    ) -> OmniMemClient:
+        settings = Settings(**{"database_url": records_url, "schema": schema, **given})
+        client = OmniMemClient.connect(
+            settings, embedding=embedding or HashEmbedding(), clock=clock, background=background
+        )
+        await client.open()
+        opened.append(client)
+        return client
+
+    yield open_record
+    for client in opened:
+        await client.close()

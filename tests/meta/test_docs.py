@@ -14,7 +14,8 @@ from typer.main import get_command
 
 from memground.embedding.install import default_model_dir
 from memground.postgres.embedded import EmbeddedPostgres
-from neuromem.cli import app
+from neuromem.cli import app as neuromem
+from omnimem.cli import app as omnimem
 from support.embedded import short_tmp_dir
 from support.run_document import blocks
 
@@ -24,6 +25,7 @@ DOCUMENTS = sorted(path for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/
 WRITTEN = [path for path in DOCUMENTS if path.parent.name != "reference"]
 """By people; the reference is made from the program."""
 WITH_CODE = [path for path in DOCUMENTS if any(block.runs for block in blocks(path.read_text(encoding="utf-8")))]
+PROGRAMS = {"neuromem": neuromem, "omnimem": omnimem}
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)[^)]*\)")
 _databases = itertools.count(1)
 
@@ -62,7 +64,7 @@ def test_links_inside_the_repository_lead_somewhere(document: Path) -> None:
 
 def test_every_command_is_described() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WRITTEN)
-    commands = list(_commands(get_command(app), "neuromem"))
+    commands = [name for program, app in PROGRAMS.items() for name in _commands(get_command(app), program)]
     assert commands
     assert [command for command in commands if command not in text] == []
 
@@ -70,7 +72,7 @@ def test_every_command_is_described() -> None:
 def test_every_option_is_described() -> None:
     text = "".join(path.read_text(encoding="utf-8") for path in WRITTEN)
     words = set(re.findall(r"--[a-z-]+", text))
-    options = dict(_options(get_command(app), "neuromem"))
+    options = dict(item for program, app in PROGRAMS.items() for item in _options(get_command(app), program))
     assert {name: sorted(used - words) for name, used in options.items() if used - words} == {}
 
 

@@ -1,10 +1,10 @@
 """Runs the examples of a Markdown file: `python run_document.py FILE`.
 
 Blocks marked ```python run from top to bottom in one namespace and one event loop, as if pasted into
-`python -m asyncio`; ```bash blocks in which a line begins with `neuromem` run in bash, with NEUROMEM_DATABASE_URL set
-to DATABASE_URL (a server for every command would take long). A ```text block right behind either must equal what was
-printed; `…` in it stands for any characters, on a line of its own for any lines. Blocks marked `no-run` need a key,
-the network or a person; Python among them has to be valid.
+`python -m asyncio`; ```bash blocks in which a line begins with `neuromem` or `omnimem` run in bash, with
+NEUROMEM_DATABASE_URL and OMNIMEM_DATABASE_URL set to DATABASE_URL (a server for every command would take long).
+A ```text block right behind either must equal what was printed; `…` in it stands for any characters, on a line of its
+own for any lines. Blocks marked `no-run` need a key, the network or a person; Python among them has to be valid.
 """
 
 import ast
@@ -24,7 +24,7 @@ _BLOCK = re.compile(
     r"^```(?P<language>python|bash)(?P<mark> no-run)?\n(?P<code>.*?)^```$(?:\n+```text\n(?P<printed>.*?)^```$)?",
     re.MULTILINE | re.DOTALL,
 )
-_COMMAND = re.compile(r"^neuromem ", re.MULTILINE)
+_COMMAND = re.compile(r"^(?:neuromem|omnimem) ", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -86,6 +86,7 @@ def _bash(path: Path, block: Block) -> str:
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "NEUROMEM_DATABASE_URL": os.environ["DATABASE_URL"],
+        "OMNIMEM_DATABASE_URL": os.environ["DATABASE_URL"],
         "COLUMNS": "110",
     }
     done = subprocess.run(

@@ -1,0 +1,203 @@
+"""Commands of those who run omnimem."""
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+
+from memground.errors import InvalidInputError, MemoryStoreError
+from omnimem.cli.shared import OPERATIONS, Asked, command
+
+_SHOWN = 20
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "export", panel=OPERATIONS)(export)
+    command(app, "import", panel=OPERATIONS)(import_)
+    for function in (verify, repair, worker, doctor):
+        command(app, panel=OPERATIONS)(function)
+
+
+async def export(
+    asked: Asked, file: Annotated[str, typer.Argument(metavar="FILE", help="- for standard output.")] = "-"
+) -> None:
+    """Write every record of the scope as JSON lines."""
+    count = 0
+    async with asked.open() as client:
+        out = _output(file)
+        try:
+            async for record in client.export():
+                out.write(json.dumps(record, ensure_ascii=False) + "\n")
+                count += 1
+                _progress(count, "records")
+        finally:
+            if out is not sys.stdout:
+                out.close()
+    _progress_end()
+    if file != "-":
+        asked.show({"records": count}, f"{count:,} records written")
+
+
+async def import_(
+    asked: Asked,
+    file: Annotated[str, typer.Argument(metavar="FILE", help="- for standard input.")],
+    *,
+    skip_existing: Annotated[
+        bool, typer.Option("--skip-existing", help="Leave memories as they are that are there already.")
+    ] = False,
+) -> None:
+    """Store what export wrote, with the same ids and history."""
+    async with asked.open() as client:
+        count = await client.import_records(_lines(file), skip_existing=skip_existing)
+    _progress_end()
+    asked.show({"records": count}, f"{count:,} records stored")
+
+
+async def verify(asked: Asked) -> int:
+    """Compare the indexes with the truth; exit code 1 where they differ."""
+    async with asked.open() as client:
+        report = await client.verify(progress=lambda done: _progress(done, "memories"))
+    _progress_end()
+    if asked.as_json:
+        asked.json(report.to_dict())
+    else:
+        _report(report)
+    return 1 if report.count else 0
+
+
+async def repair(asked: Asked) -> None:
+    """Compare, and make the index of every memory that differs anew."""
+    async with asked.open() as client:
+        report = await client.repair(progress=lambda done: _progress(done, "memories"))
+    _progress_end()
+    if asked.as_json:
+        asked.json(report.to_dict())
+    else:
+        _report(report)
+        typer.echo(f"{report.repaired:,} memories indexed anew")
+
+
+async def worker(
+    asked: Asked,
+    *,
+    once: Annotated[bool, typer.Option("--once", help="Apply what waits now, then stop.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="First give failed changes another round of tries.")
+    ] = False,
+) -> None:
+    """Apply changes that wait for the indexes (--sync async), until Ctrl-C or SIGTERM. Several share the work."""
+    _cancel_on_signals()
+    done = 0
+    with suppress(asyncio.CancelledError):
+        async with asked.open(bound=False) as client:
+            if retry_failed:
+                await client.retry_failed()
+            status = await client.status()
+            if not asked.as_json:
+                typer.echo(f"changes waiting: {status.waiting}, failed: {status.failed}")
+            while True:
+                done += await client.work()
+                if once:
+                    break
+                await asyncio.sleep(0.5)
+    asked.show({"applied": done}, f"stopped; {done:,} changes applied")
+
+
+async def doctor(asked: Asked) -> int:
+    """Look at everything omnimem needs, and say what is missing. Changes nothing but missing tables."""
+    checks: list[dict[str, Any]] = []
+
+    def note(name: str, ok: bool, what: str) -> None:
+        checks.append({"check": name, "ok": ok, "said": what})
+
+    try:
+        async with asked.open(bound=False) as client:
+            for name, value in (await client.about()).items():
+                note(name, True, value)
+            note("memories", True, f"{await client.count():,}")
+            status = await client.status()
+            note("changes", status.failed == 0, f"{status.waiting} waiting, {status.failed} failed")
+            if status.last_error:
+                note("last error", False, status.last_error)
+    except MemoryStoreError as error:
+        note("connection", False, str(error))
+    failed = any(not check["ok"] for check in checks)
+    if asked.as_json:
+        asked.json({"ok": not failed, "checks": checks})
+    else:
+        for check in checks:
+            typer.echo(f"{'ok     ' if check['ok'] else 'PROBLEM'}  {check['check']}: {check['said']}")
+    return 1 if failed else 0
+
+
+def _report(report: Any) -> None:
+    for difference in report.differences[:_SHOWN]:
+        typer.echo(f"{difference.memory_id}  {difference.index} index {difference.problem}")
+    if report.count > _SHOWN:
+        typer.echo(f"… and {report.count - _SHOWN:,} more")
+    waiting = f", {report.waiting:,} changes still waiting" if report.waiting else ""
+    typer.echo(
+        f"{report.memories:,} memories, {report.records:,} records compared: {report.count:,} differences{waiting}"
+    )
+
+
+def _output(file: str) -> TextIO:
+    if file == "-":
+        return sys.stdout
+    try:
+        return Path(file).open("w", encoding="utf-8")
+    except OSError as error:
+        raise InvalidInputError(f"{file} cannot be written: {error.strerror}") from None
+
+
+def _lines(file: str) -> Iterator[dict[str, Any]]:
+    with ExitStack() as opened:
+        try:
+            source = sys.stdin if file == "-" else opened.enter_context(Path(file).open(encoding="utf-8"))
+        except OSError as error:
+            raise InvalidInputError(f"{file} cannot be read: {error.strerror}") from None
+        try:
+            for number, line in enumerate(source, start=1):
+                if line.strip():
+                    yield _record(line, f"{file}, line {number}")
+                    _progress(number, "records")
+        except UnicodeDecodeError as error:
+            raise InvalidInputError(f"{file} is no UTF-8 text: {error.reason}") from None
+
+
+def _record(line: str, where: str) -> dict[str, Any]:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        raise InvalidInputError(f"{where}: {line[:60]!r} is no JSON") from None
+
+
+def _progress(done: int, what: str) -> None:
+    if sys.stderr.isatty() and done % 200 == 0:
+        typer.echo(f"\r{done:,} {what}", err=True, nl=False)
+
+
+def _progress_end() -> None:
+    if sys.stderr.isatty():
+        typer.echo("\r", err=True, nl=False)
+
+
+def _cancel_on_signals() -> None:
+    """The first SIGINT or SIGTERM cancels the running task, which then ends in order; a second one acts as usual."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def stop() -> None:
+        for number in signals:
+            loop.remove_signal_handler(number)
+        if task is not None:
+            task.cancel()
+
+    for number in signals:
+        loop.add_signal_handler(number, stop)

@@ -1,0 +1,5 @@
+"""The front door."""
+
+from omnimem.client.client import OmniMemClient
+
+__all__ = ["OmniMemClient"]

@@ -1,0 +1,97 @@
+"""What all calls of a client work on."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from memground.clock import Clock
+from memground.embedding import EmbeddingProvider, LocalEmbedding
+from memground.errors import ConfigurationError
+from omnimem.operations.manager import MemoryManager
+from omnimem.operations.time_travel import TimeTravel
+from omnimem.pipeline.synchronizer import IndexSynchronizer
+from omnimem.pipeline.worker import IndexWorker
+from omnimem.search.engine import SearchEngine
+from omnimem.storage.base import Storage
+from omnimem.storage.factory import Settings, SyncMode, open_storage
+
+
+@dataclass(frozen=True)
+class Rooms:
+    """What an opened client is made of."""
+
+    storage: Storage
+    embedding: EmbeddingProvider
+    synchronizer: IndexSynchronizer
+    manager: MemoryManager
+    travel: TimeTravel
+    engine: SearchEngine
+    worker: IndexWorker
+    works: bool
+
+    def wake(self) -> None:
+        """Something was written that a worker may have to follow."""
+        if self.works:
+            self.worker.wake()
+
+
+class Connection:
+    """Opened once, shared by a client and all that were bound from it."""
+
+    def __init__(
+        self, settings: Settings, embedding: EmbeddingProvider | None, clock: Clock, *, background: bool
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.background = background
+        self.owns_embedding = embedding is None
+        self.embedding = LocalEmbedding() if embedding is None else embedding
+        self._rooms: Rooms | None = None
+
+    @property
+    def rooms(self) -> Rooms:
+        if self._rooms is None:
+            raise ConfigurationError(
+                "the client is not connected; use `async with OmniMemClient.connect(…) as client:` or "
+                "`client = await OmniMemClient.connect(…)`"
+            )
+        return self._rooms
+
+    @property
+    def is_open(self) -> bool:
+        return self._rooms is not None
+
+    @asynccontextmanager
+    async def opened(self) -> AsyncGenerator[Rooms]:
+        """Everything opened; closed at the end of the block."""
+        if isinstance(self.embedding, LocalEmbedding):
+            self.embedding.ensure_installed()
+        settings, embedding = self.settings, self.embedding
+        try:
+            async with open_storage(settings, dims=embedding.dims, model_id=embedding.model_id) as storage:
+                self._rooms = rooms = self._built(storage)
+                if rooms.works:
+                    rooms.worker.start()
+                try:
+                    yield rooms
+                finally:
+                    self._rooms = None
+                    await rooms.worker.stop()
+        finally:
+            if self.owns_embedding:
+                await embedding.close()
+
+    def _built(self, storage: Storage) -> Rooms:
+        mode = "inline" if self.settings.sync is SyncMode.INLINE else "async"
+        synchronizer = IndexSynchronizer(storage, self.embedding, mode)
+        manager = MemoryManager(storage.records, synchronizer, self.clock)
+        return Rooms(
+            storage=storage,
+            embedding=self.embedding,
+            synchronizer=synchronizer,
+            manager=manager,
+            travel=TimeTravel(storage.records, manager, self.clock),
+            engine=SearchEngine(storage, self.embedding, self.clock),
+            worker=IndexWorker(storage, self.embedding, self.settings.jobs),
+            works=self.background and self.settings.sync is SyncMode.ASYNC,
+        )

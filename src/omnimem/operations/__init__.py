@@ -1,0 +1,1 @@
+"""What happens to memories: created, changed, deleted, and looked at as they were."""

@@ -1,0 +1,205 @@
+"""MemoryManager: creates, changes and deletes memories, and has the indexes follow."""
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from memground.clock import Clock, nanoseconds
+from memground.errors import ConflictError, InvalidInputError, NotFoundError
+from memground.text import show
+from omnimem.models import Content, Memory, NewMemory, Page, Scope
+from omnimem.models.base import name, whole
+from omnimem.models.cursor import read_cursor, write_cursor
+from omnimem.models.memory import MAX_VERSION, checked
+from omnimem.storage.base import RecordStore, Selection, StoredRecord, Vector, Work
+
+MAX_CREATED = 10_000
+"""Memories that may be created in one call: they are one transaction."""
+_ID = re.compile(r"[^\s\x00-\x1f\x7f]{1,200}")
+
+
+class Indexes(Protocol):
+    """What a manager tells of its writes (`omnimem.pipeline.IndexSynchronizer`)."""
+
+    async def prepare(
+        self, memories: Sequence[Memory], known: Mapping[str, Vector], *, new: bool = False
+    ) -> dict[str, Vector]: ...
+    def ready(self, memory: Memory, vectors: Mapping[str, Vector]) -> bool: ...
+    async def written(
+        self, work: Work, records: Sequence[StoredRecord], vectors: Mapping[str, Vector], *, first: Sequence[str] = ()
+    ) -> None: ...
+    async def removed(self, work: Work, memory_id: str) -> None: ...
+
+
+class MemoryManager:
+    """Coordinates the truth and the indexes."""
+
+    def __init__(self, records: RecordStore, indexes: Indexes, clock: Clock) -> None:
+        self._records = records
+        self._indexes = indexes
+        self._clock = clock
+
+    async def create(self, new: Sequence[NewMemory]) -> Sequence[Memory]:
+        """Stores memories, all or none."""
+        if len(new) > MAX_CREATED:
+            raise InvalidInputError(f"{len(new):,} memories at once; at most {MAX_CREATED:,} are accepted")
+        if not new:
+            return []
+        drafts = [first_record(memory, self._clock.now()) for memory in new]
+        vectors = await self._indexes.prepare(drafts, {}, new=True)
+        now = self._clock.now()  # after the model worked: what was not there at a moment is not found as of it
+        stored = [StoredRecord(_dated(draft, now), None) for draft in drafts]
+        async with self._records.writing() as work:
+            await self._records.insert(work, stored)
+            await self._indexes.written(work, stored, vectors, first=[record.memory.record_id for record in stored])
+        return [record.memory for record in stored]
+
+    async def update(
+        self, memory_id: str, scope: Scope, changes: Mapping[str, Any], *, expected_version: int | None = None
+    ) -> Memory:
+        """Appends a record with fields changed, which becomes the latest.
+
+        Raises NotFoundError, and ConflictError where the latest is not of the expected version.
+        """
+        memory_id = memory_key(memory_id)
+        if expected_version is not None:
+            whole(expected_version, "expected_version", 0, MAX_VERSION)
+        async with self._records.reading() as work:
+            current = await self._records.get(work, memory_id, scope)
+        vectors: dict[str, Vector] = {}
+        while True:
+            _check_current(current, memory_id, expected_version)
+            assert current is not None
+            # The model works while nothing is locked. What it needs may change meanwhile, then it is asked again.
+            vectors = await self._indexes.prepare([successor(current, changes, self._clock.now())], vectors)
+            async with self._records.writing() as work:
+                current = await self._records.lock(work, memory_id, scope)
+                _check_current(current, memory_id, expected_version)
+                assert current is not None
+                record = successor(current, changes, self._clock.now())
+                if self._indexes.ready(record, vectors):
+                    await self._records.supersede(work, record)
+                    await self._indexes.written(work, [StoredRecord(record, None)], vectors)
+                    return record
+
+    async def delete(self, memory_id: str, scope: Scope) -> int:
+        """Removes all records of a memory, for good; returns how many. Raises NotFoundError."""
+        memory_id = memory_key(memory_id)
+        async with self._records.writing() as work:
+            if await self._records.lock(work, memory_id, scope) is None:
+                raise not_found(memory_id)
+            count = await self._records.remove(work, memory_id, self._clock.now())
+            await self._indexes.removed(work, memory_id)
+        return count
+
+    async def get(self, memory_id: str, scope: Scope, *, version: int | None = None) -> Memory | None:
+        """The latest record, or that of a version; None where there is none."""
+        memory_id = memory_key(memory_id)
+        if version is not None:
+            whole(version, "version", 0, MAX_VERSION)
+        async with self._records.reading() as work:
+            return await self._records.get(work, memory_id, scope, version=version)
+
+    async def list(
+        self, selection: Selection, *, limit: int, cursor: str | None, listing: Sequence[Any]
+    ) -> Page[Memory]:
+        """Memories, latest change first. A cursor goes on as of the moment the listing began."""
+        mark = ["list", *listing]
+        after: tuple[int, str] | None = None
+        moment = selection.as_of
+        if cursor is not None:
+            began, version, memory_id = read_cursor(cursor, mark, str, int, str)
+            moment, after = datetime.fromisoformat(began), (version, memory_id)
+        now = self._clock.now()
+        async with self._records.reading() as work:
+            found = await self._records.select(work, replace(selection, as_of=moment), limit=limit + 1, after=after)
+        more = None
+        if len(found) > limit:
+            last = found[limit - 1]
+            more = write_cursor([(moment or now).isoformat(), last.version, last.memory_id], mark)
+        return Page(tuple(found[:limit]), more)
+
+    async def count(self, selection: Selection) -> int:
+        """How many memories there are."""
+        async with self._records.reading() as work:
+            return await self._records.count(work, selection)
+
+
+def first_record(new: NewMemory, now: datetime) -> Memory:
+    """The first record of a new memory."""
+    return Memory.stored(
+        memory_id=f"mem_{uuid.uuid4().hex}",
+        record_id=f"rec_{uuid.uuid4().hex}",
+        version=nanoseconds(now),
+        is_latest=True,
+        created_time=now,
+        **checked(new),
+    )
+
+
+def successor(current: Memory, changes: Mapping[str, Any], now: datetime) -> Memory:
+    """The next record of a memory: versions strictly increase, times never go back."""
+    fields = {**checked_fields(current), **changes}
+    start, end = fields["valid_time_from"], fields["valid_time_to"]
+    if start is not None and end is not None and end < start:
+        raise InvalidInputError(f"valid_time_to={end.isoformat()} lies before valid_time_from={start.isoformat()}")
+    return Memory.stored(
+        memory_id=current.memory_id,
+        record_id=f"rec_{uuid.uuid4().hex}",
+        version=max(nanoseconds(now), current.version + 1),
+        is_latest=True,
+        created_time=max(now, current.created_time),
+        **fields,
+    )
+
+
+def checked_fields(memory: Memory) -> dict[str, Any]:
+    """The fields of a record that a new one may have as well."""
+    return {key: getattr(memory, key) for key in ("scope", *CHANGEABLE)}
+
+
+CHANGEABLE = (
+    "content", "metadata", "type", "sources", "index_hint", "event_time", "valid_time_from", "valid_time_to",
+)  # fmt: skip
+
+
+def checked_changes(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields to be changed, each as accepted; raises InvalidInputError."""
+    content = changes.get("content", "unchanged")
+    given: dict[str, Any] = {**changes, "content": Content(content) if isinstance(content, str) else content}
+    new = NewMemory(**given)
+    return {key: getattr(new, key) for key in changes}
+
+
+def memory_key(value: object, what: str = "memory_id") -> str:
+    """An id of a memory or record as callers may give it."""
+    text = name(value, what)
+    if not _ID.fullmatch(text):
+        raise InvalidInputError(f"{what}={show(text)} is no id; accepted: up to 200 characters without white space")
+    return text
+
+
+def not_found(memory_id: str) -> NotFoundError:
+    return NotFoundError(f"there is no memory {show(memory_id)} here")
+
+
+def _check_current(current: Memory | None, memory_id: str, expected: int | None) -> None:
+    if current is None:
+        raise not_found(memory_id)
+    if expected is not None and current.version != expected:
+        raise ConflictError(
+            f"memory {show(memory_id)} has version {current.version}, not the expected {expected}; "
+            "read it again and decide anew"
+        )
+
+
+def _dated(memory: Memory, now: datetime) -> Memory:
+    return replace_stored(memory, created_time=now, version=nanoseconds(now))
+
+
+def replace_stored(memory: Memory, **changes: Any) -> Memory:
+    """A record with fields changed that need no check."""
+    return Memory.stored(**{**vars(memory), **changes})

@@ -1,0 +1,5 @@
+"""Reciprocal rank fusion, by the ground both systems stand on."""
+
+from memground.fusion import RRF_K, rrf, rrf_share
+
+__all__ = ["RRF_K", "rrf", "rrf_share"]

@@ -1,0 +1,356 @@
+"""The four roles a storage backend can play, and what it must say about itself.
+
+==============  ==========================================================================
+RecordStore     the truth: every record of every memory
+VectorIndex     finds memories by meaning
+KeywordIndex    finds memories by word
+ChangeQueue     keeps changes of the truth until the indexes have them
+==============  ==========================================================================
+
+Stores of one `place` share a transaction (`Work`): one that a RecordStore opened is handed to the others. A store of
+another place is given None and makes its own. `omnimem.testing.conformance` holds what every adapter must do.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from memground.filters import Filter
+from memground.jobs import QueueStatus
+from omnimem.models import EVERYTHING, Memory, Scope
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """`place`: stores of one place share transactions. `filters`: it applies filters itself (else they are finished on
+    truth). `as_of`: it answers about the past (else it raises UnsupportedError when asked)."""
+
+    place: str
+    filters: bool
+    as_of: bool
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which memories are meant: of a scope, passing a filter, as they were known at a moment (None: now)."""
+
+    scope: Scope = EVERYTHING
+    filter: Filter | None = None
+    as_of: datetime | None = None
+
+
+class Work:
+    """A transaction of a place; what is in it is the backend's own matter."""
+
+
+class StorageProtocol(ABC):
+    """What every store has."""
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+
+
+# ---------------------------------------------------------------- truth
+
+
+@dataclass(frozen=True)
+class StoredRecord:
+    """A record and when the next one took its place (None: it is the latest)."""
+
+    memory: Memory
+    superseded_time: datetime | None
+
+
+class RecordStore(StorageProtocol):
+    """The truth. Records never change; which one is the latest does."""
+
+    @abstractmethod
+    def reading(self) -> AbstractAsyncContextManager[Work]:
+        """A read-only transaction in which all statements see the same moment."""
+
+    @abstractmethod
+    def writing(self) -> AbstractAsyncContextManager[Work]:
+        """A transaction that commits at the end of the block, or rolls back on an error."""
+
+    @abstractmethod
+    async def insert(self, work: Work, records: Sequence[StoredRecord], *, named: bool = False) -> None:
+        """Stores records of new memories; of one memory in the order of their versions.
+
+        `named`: the ids are the caller's. Raises ConflictError where one is taken, or was and its memory deleted.
+        """
+
+    @abstractmethod
+    async def lock(self, work: Work, memory_id: str, scope: Scope) -> Memory | None:
+        """The current record; nobody else changes the memory until the transaction ends."""
+
+    @abstractmethod
+    async def hold(self, work: Work, memory_ids: Iterable[str]) -> None:
+        """Nobody else changes the memories until the transaction ends, whether they are there or not."""
+
+    @abstractmethod
+    async def supersede(self, work: Work, successor: Memory) -> None:
+        """Stores the next record of a locked memory, which becomes the latest."""
+
+    @abstractmethod
+    async def remove(self, work: Work, memory_id: str, at: datetime) -> int:
+        """Removes every record of a locked memory, leaves a tombstone; returns how many records there were."""
+
+    @abstractmethod
+    async def get(self, work: Work, memory_id: str, scope: Scope, *, version: int | None = None) -> Memory | None:
+        """The latest record, or that of a version."""
+
+    @abstractmethod
+    async def record(self, work: Work, memory_id: str, record_id: str, scope: Scope) -> Memory | None:
+        """The record of that id, if it is one of the memory's."""
+
+    @abstractmethod
+    async def at(self, work: Work, memory_id: str, moment: datetime, scope: Scope) -> Memory | None:
+        """The last record written up to `moment`."""
+
+    @abstractmethod
+    async def history(
+        self, work: Work, memory_id: str, scope: Scope, *, limit: int, before: int | None = None
+    ) -> list[Memory]:
+        """Records newest first, of versions below `before`."""
+
+    @abstractmethod
+    async def select(
+        self, work: Work, selection: Selection, *, limit: int, after: tuple[int, str] | None = None
+    ) -> list[Memory]:
+        """Memories by (version, memory_id), both descending; those after a place in this order."""
+
+    @abstractmethod
+    async def count(self, work: Work, selection: Selection) -> int:
+        """How many memories there are."""
+
+    @abstractmethod
+    async def hydrate(self, work: Work, memory_ids: Sequence[str], selection: Selection) -> dict[str, Memory]:
+        """Those of the memories that the selection has, by id."""
+
+    @abstractmethod
+    async def records(self, work: Work, record_ids: Sequence[str]) -> list[StoredRecord]:
+        """Records by id; those that are gone are left out."""
+
+    @abstractmethod
+    async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
+        """All records of the memories, by (memory_id, version)."""
+
+    @abstractmethod
+    async def scan(self, work: Work, scope: Scope, *, after: str, memories: int) -> list[StoredRecord]:
+        """All records of the next `memories` memories after an id, by (memory_id, version)."""
+
+    @abstractmethod
+    async def about(self, work: Work) -> dict[str, str]:
+        """What an operator asks first, such as the versions of the server and its parts."""
+
+    @abstractmethod
+    async def existing(self, work: Work, memory_ids: Sequence[str]) -> set[str]:
+        """Which of the memories there are."""
+
+
+# ---------------------------------------------------------------- indexes
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """What an index keeps of a record beside what it is found by."""
+
+    memory_id: str
+    record_id: str
+    version: int
+    scope: Scope
+    created_time: datetime
+    superseded_time: datetime | None
+    first: bool = False
+    """It is the memory's first record, so that nothing has to be looked for."""
+
+    @classmethod
+    def of(cls, record: StoredRecord, *, first: bool = False) -> "Indexed":
+        m = record.memory
+        return cls(m.memory_id, m.record_id, m.version, m.scope, m.created_time, record.superseded_time, first)
+
+
+@dataclass(frozen=True)
+class Vector:
+    """A vector, and the hash of the text it was made of."""
+
+    content_hash: str
+    numbers: Sequence[float]
+
+
+@dataclass(frozen=True)
+class VectorEntry:
+    """The vectors of a record by the name of their field."""
+
+    record: Indexed
+    vectors: Mapping[str, Vector]
+
+
+@dataclass(frozen=True)
+class KeywordEntry:
+    """The text of a record whose words are found, and its hash."""
+
+    record: Indexed
+    text: str
+    content_hash: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A memory an index found: by which record, how well, and by which field."""
+
+    memory_id: str
+    record_id: str
+    score: float
+    field: str | None = None
+
+
+class Index[Entry, Content](StorageProtocol):
+    """What both kinds of index do.
+
+    Applying is idempotent and gated by version: an older record never takes the place of a newer one, and a removed
+    memory never comes back, in whatever order and however often changes arrive.
+    """
+
+    @abstractmethod
+    async def apply(self, work: Work | None, entries: Sequence[Entry]) -> None:
+        """Takes in records. The newest of a memory is found now, the others by `as_of`."""
+
+    @abstractmethod
+    async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
+        """Removes memories for good."""
+
+    @abstractmethod
+    async def reset(self, work: Work | None, memory_ids: Iterable[str]) -> None:
+        """Forgets memories, and that they were removed, so that they can be taken in anew."""
+
+    @abstractmethod
+    async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, Content]:
+        """What the index holds of each of the memories' records, by record id."""
+
+    @abstractmethod
+    async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
+        """The ids of the memories in the index after an id, in order."""
+
+
+@dataclass(frozen=True)
+class VectorContent:
+    """What a vector index holds of a record."""
+
+    memory_id: str
+    superseded_time: datetime | None
+    hashes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class KeywordContent:
+    """What a keyword index holds of a record."""
+
+    memory_id: str
+    superseded_time: datetime | None
+    content_hash: str
+
+
+class VectorIndex(Index[VectorEntry, VectorContent]):
+    """Finds memories whose vectors are near, each once, by its best field."""
+
+    @property
+    @abstractmethod
+    def dims(self) -> int:
+        """How many numbers a vector has."""
+
+    @property
+    @abstractmethod
+    def model_id(self) -> str:
+        """Whose vectors they are."""
+
+    @abstractmethod
+    async def candidates(
+        self, work: Work | None, vector: Sequence[float], selection: Selection, *, limit: int
+    ) -> list[Candidate]:
+        """The nearest memories, best first. score: cosine, −1 to 1."""
+
+    @abstractmethod
+    async def known(self, work: Work | None, texts: Collection[tuple[str, str]]) -> dict[tuple[str, str], Vector]:
+        """Vectors the memories have or had, by (memory_id, content_hash): what was embedded is not embedded again."""
+
+
+class KeywordIndex(Index[KeywordEntry, KeywordContent]):
+    """Finds memories that share words with a question."""
+
+    @abstractmethod
+    async def candidates(self, work: Work | None, query: str, selection: Selection, *, limit: int) -> list[Candidate]:
+        """The memories that share words with the query, best first. Scores compare within one answer."""
+
+
+# ---------------------------------------------------------------- changes
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that happened to the truth and that the indexes have to follow."""
+
+    kind: Literal["put", "delete"]
+    memory_id: str
+    record_id: str | None = None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Changes that one worker works on; `token` is the queue's own."""
+
+    changes: Sequence[Change]
+    token: object
+
+
+class ChangeQueue(StorageProtocol):
+    """Keeps changes, each until it was worked off; may hand one out twice, loses none."""
+
+    @abstractmethod
+    async def record(self, work: Work, changes: Sequence[Change]) -> None:
+        """Keeps changes, in the transaction of the truth."""
+
+    @abstractmethod
+    async def claim(self) -> Claim:
+        """Some changes that are due, oldest first; none where nothing waits."""
+
+    @abstractmethod
+    async def extend(self, claim: Claim) -> None:
+        """Says that the work goes on."""
+
+    @abstractmethod
+    async def finish(self, work: Work | None, claim: Claim, changes: Sequence[Change]) -> list[Change]:
+        """Forgets changes that are done; returns those the claim still held: only their results may be stored."""
+
+    @abstractmethod
+    async def fail(self, claim: Claim, changes: Sequence[Change], error: str) -> None:
+        """Puts changes back, to be tried again after a pause."""
+
+    @abstractmethod
+    async def release(self, claim: Claim) -> None:
+        """Puts all back at once: the worker stops."""
+
+    @abstractmethod
+    async def status(self) -> QueueStatus:
+        """How much waits, and how much failed for good."""
+
+    @abstractmethod
+    async def retry_failed(self) -> int:
+        """Makes what failed for good due again; returns how many."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """The stores that play the four roles, opened."""
+
+    records: RecordStore
+    vectors: VectorIndex
+    keywords: KeywordIndex
+    queue: ChangeQueue
+    location: str
+    """The address in use, without a password."""

@@ -1,0 +1,194 @@
+"""The opened database: engine, tables, transactions."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Hashable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError
+from memground.postgres.embedded import EmbeddedPostgres
+from memground.postgres.engine import check_url, make_engine, redact, reporting
+from memground.postgres.schema import extension, migrate
+from memground.postgres.session import READING, WRITING, Transaction
+from memground.text import check_text
+from omnimem.migrations import MIGRATIONS
+from omnimem.models.base import name, whole
+from omnimem.storage.base import Work
+from omnimem.storage.postgres.tables import Tables, build_tables
+
+EMBEDDED_SCHEME = "embedded://"
+EMBEDDED_DATABASE = "omnimem"
+MAX_DIMS = 16_000
+"""What a pgvector column holds."""
+MAX_POOL = 1_000
+
+
+class PostgresWork(Work, Transaction):
+    """A transaction of one database."""
+
+    def __init__(self, engine: AsyncEngine, url: str, begin: str, place: str) -> None:
+        super().__init__(engine, url, begin)
+        self.place = place
+
+
+class Hints:
+    """What was found out and holds for a while. It may change what a search costs, never what it answers."""
+
+    _SECONDS, _MOST = 30.0, 10_000
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, tuple[float, Any]] = {}
+
+    def get(self, key: Hashable) -> Any:
+        """What was noted a short while ago, or None."""
+        until, value = self._known.get(key, (0.0, None))
+        return value if until > asyncio.get_running_loop().time() else None
+
+    def note(self, key: Hashable, value: Any) -> None:
+        if len(self._known) >= self._MOST:
+            self._known.clear()
+        self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
+
+
+class Database:
+    """PostgreSQL with omnimem's tables in one schema, for vectors of one model.
+
+    `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server.
+    """
+
+    def __init__(self, url: str | None, *, dims: int, model_id: str, schema: str, pool_size: int) -> None:
+        self.schema = _schema(schema)
+        self.dims = whole(dims, "dims", 1, MAX_DIMS)
+        self.model_id = name(model_id, "model_id")
+        self.tables: Tables = build_tables(self.dims, self.schema)
+        self.hints = Hints()
+        self._pool_size = whole(pool_size, "pool_size", 1, MAX_POOL)
+        self._url = url
+        self._folder: Path | None = None
+        self._server: EmbeddedPostgres | None = None
+        self._engine: AsyncEngine | None = None
+        self._plain: AsyncEngine | None = None
+        if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
+            folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
+            self._url, self._folder = None, Path(folder).expanduser()
+        elif url is not None:
+            self._url = check_url(url)
+
+    async def open(self) -> None:
+        """Connects, creates or upgrades the schema and checks the model. Does nothing the second time."""
+        if self._plain is not None:
+            return
+        try:
+            url = self._url
+            if url is None:
+                self._server = await EmbeddedPostgres.open(self._folder)
+                await self._server.ensure_database(EMBEDDED_DATABASE)
+                url = self._server.url(EMBEDDED_DATABASE)
+            self._url_in_use = url
+            self._engine = make_engine(url, pool_size=self._pool_size, application_name="omnimem")
+            async with reporting(url):
+                await self._prepare(self._engine)
+            self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Gives the connections back; the embedded server stops when nobody else uses it."""
+        engine, self._engine, self._plain = self._engine, None, None
+        if engine is not None:
+            await engine.dispose()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.close()
+
+    @property
+    def engine(self) -> AsyncEngine:
+        if self._engine is None:
+            raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
+        return self._engine
+
+    @property
+    def location(self) -> str:
+        """The address in use, without a password."""
+        return redact(self._url_in_use) if self._engine is not None else "nowhere"
+
+    @property
+    def place(self) -> str:
+        """Names what shares a transaction."""
+        return f"{id(self)}/{self.schema}"
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncGenerator[PostgresWork]:
+        """A read-only transaction on one snapshot."""
+        async with self._working(READING) as work:
+            yield work
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncGenerator[PostgresWork]:
+        """A transaction that commits at the end of the block, or rolls back on an error."""
+        async with self._working(WRITING) as work:
+            yield work
+            await work.commit()
+
+    @asynccontextmanager
+    async def joined(self, work: Work | None) -> AsyncGenerator[PostgresWork]:
+        """The transaction given, or one of its own."""
+        if work is None:
+            async with self.writing() as own:
+                yield own
+        else:
+            if not isinstance(work, PostgresWork) or work.place != self.place:
+                raise ConfigurationError("a transaction of another store was handed to this one; pass None")
+            yield work
+
+    @asynccontextmanager
+    async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
+        if self._plain is None:
+            raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
+        work = PostgresWork(self._plain, self._url_in_use, begin, self.place)
+        try:
+            yield work
+        finally:
+            await work.close()
+
+    async def _prepare(self, engine: AsyncEngine) -> None:
+        async with engine.begin() as connection:
+            if await extension(connection, "vector") is None:
+                raise ConfigurationError(
+                    f"PostgreSQL at {redact(self._url_in_use)} offers no extension 'vector'; install pgvector ≥ 0.7"
+                )
+        await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims})
+        async with engine.begin() as connection:
+            await self._check_model(connection)
+
+    async def _check_model(self, connection: AsyncConnection) -> None:
+        """Records the model in a new database, refuses another model in an old one."""
+        meta = self.tables.meta
+        wanted: dict[str, Any] = {"embedding_model": self.model_id, "dims": self.dims}
+        rows = [{"key": key, "value": value} for key, value in wanted.items()]
+        query = select(meta.c.key, meta.c.value)
+        stored = {row.key: row.value for row in await connection.execute(query)}
+        if not stored:
+            await connection.execute(upsert(meta).on_conflict_do_nothing(), rows)
+            stored = {row.key: row.value for row in await connection.execute(query)}
+        if {key: stored.get(key) for key in wanted} != wanted:
+            raise ModelMismatchError(
+                f"schema {self.schema!r} holds vectors of {stored.get('embedding_model')} "
+                f"({stored.get('dims')} dimensions), but {self.model_id} ({self.dims} dimensions) was given; "
+                "open it with the model it was made with, or use another schema="
+            )
+
+
+def _schema(value: object) -> str:
+    text = name(value, "schema", limit=63)
+    if len(text.encode()) > 63:
+        raise InvalidInputError(f"schema={text!r} has {len(text.encode())} bytes; PostgreSQL names have at most 63")
+    if text.startswith("pg_") or text == "information_schema":
+        raise InvalidInputError(f"schema={text!r} belongs to PostgreSQL; choose another name")
+    return text

@@ -1,0 +1,325 @@
+"""The truth in PostgreSQL: the table `memories`, one row a record."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    text,
+    tuple_,
+    update,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import IntegrityError
+
+from memground.errors import ConflictError
+from memground.postgres.engine import Query, lock_names, locking
+from omnimem.migrations import MIGRATIONS
+from omnimem.models import Content, IndexHint, Memory, Scope, SourceReference
+from omnimem.models.index import NO_HINT
+from omnimem.models.scope import DIMENSIONS
+from omnimem.storage.base import Capabilities, RecordStore, Selection, StoredRecord, Work
+from omnimem.storage.postgres.conditions import AS_OF, Shape, built_once, scope_values, values
+from omnimem.storage.postgres.database import Database
+from omnimem.storage.postgres.tables import Tables
+
+
+class PostgresRecords(RecordStore):
+    """Records in one PostgreSQL."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tables = database.tables
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self._database.place, filters=True, as_of=True)
+
+    def reading(self) -> AbstractAsyncContextManager[Work]:
+        return self._database.reading()
+
+    def writing(self) -> AbstractAsyncContextManager[Work]:
+        return self._database.writing()
+
+    async def insert(self, work: Work, records: Sequence[StoredRecord], *, named: bool = False) -> None:
+        if not records:
+            return
+        async with self._database.joined(work) as tx:
+            if named:
+                await self._check_names(tx, sorted({record.memory.memory_id for record in records}))
+            try:
+                await tx.execute(insert(self._tables.memories), [_row(record) for record in records])
+            except IntegrityError as error:
+                raise ConflictError(_taken(records)) from error
+
+    async def _check_names(self, tx: Any, memory_ids: list[str]) -> None:
+        dead = self._tables.tombstones
+        query = select(dead.c.memory_id).where(dead.c.memory_id == any_(_texts("ids"))).limit(1)
+        if found := (await tx.execute(query, {"ids": memory_ids})).scalar():
+            raise ConflictError(f"memory {found!r} was deleted here; a deleted memory does not come back")
+
+    async def lock(self, work: Work, memory_id: str, scope: Scope) -> Memory | None:
+        async with self._database.joined(work) as tx:
+            await tx.first(locking(self._held(memory_id)))
+        return await self.get(work, memory_id, scope)
+
+    async def hold(self, work: Work, memory_ids: Iterable[str]) -> None:
+        async with self._database.joined(work) as tx:
+            await lock_names(tx, [self._held(memory_id) for memory_id in sorted(set(memory_ids))])
+
+    def _held(self, memory_id: str) -> str:
+        return f"{self._database.schema}/memory/{memory_id}"
+
+    async def supersede(self, work: Work, successor: Memory) -> None:
+        table = self._tables.memories
+        async with self._database.joined(work) as tx:
+            await tx.execute(
+                update(table)
+                .where(table.c.memory_id == successor.memory_id, table.c.is_latest)
+                .values(is_latest=False, superseded_time=successor.created_time)
+            )
+            await tx.execute(insert(table), [_row(StoredRecord(successor, None))])
+
+    async def remove(self, work: Work, memory_id: str, at: datetime) -> int:
+        table = self._tables.memories
+        async with self._database.joined(work) as tx:
+            gone = await tx.execute(delete(table).where(table.c.memory_id == memory_id).returning(table.c.record_id))
+            await tx.execute(insert(self._tables.tombstones).values(memory_id=memory_id, deleted_time=at))
+            return len(gone.all())
+
+    async def get(self, work: Work, memory_id: str, scope: Scope, *, version: int | None = None) -> Memory | None:
+        statement = _one(self._tables, Shape.of(Selection(scope)), "latest" if version is None else "version")
+        return await self._single(work, statement, scope, memory_id=memory_id, version=version)
+
+    async def record(self, work: Work, memory_id: str, record_id: str, scope: Scope) -> Memory | None:
+        statement = _one(self._tables, Shape.of(Selection(scope)), "record")
+        return await self._single(work, statement, scope, memory_id=memory_id, record_id=record_id)
+
+    async def at(self, work: Work, memory_id: str, moment: datetime, scope: Scope) -> Memory | None:
+        statement = _one(self._tables, Shape.of(Selection(scope)), "then")
+        return await self._single(work, statement, scope, memory_id=memory_id, as_of=moment)
+
+    async def history(
+        self, work: Work, memory_id: str, scope: Scope, *, limit: int, before: int | None = None
+    ) -> list[Memory]:
+        statement = _history(self._tables, Shape.of(Selection(scope)), before is not None)
+        return await self._many(work, statement, scope, memory_id=memory_id, before=before, limit=limit)
+
+    async def select(
+        self, work: Work, selection: Selection, *, limit: int, after: tuple[int, str] | None = None
+    ) -> list[Memory]:
+        statement = _select(self._tables, Shape.of(selection), after is not None)
+        version, memory_id = after or (None, None)
+        given = values(selection, after_version=version, after_id=memory_id, limit=limit)
+        return await self._many(work, statement, selection.scope, **given)
+
+    async def count(self, work: Work, selection: Selection) -> int:
+        async with self._database.joined(work) as tx:
+            return (await tx.fetch(_count(self._tables, Shape.of(selection)), values(selection)))[0]["count"]
+
+    async def hydrate(self, work: Work, memory_ids: Sequence[str], selection: Selection) -> dict[str, Memory]:
+        statement = _hydrate(self._tables, Shape.of(selection))
+        given = values(selection, ids=list(memory_ids))
+        return {memory.memory_id: memory for memory in await self._many(work, statement, selection.scope, **given)}
+
+    async def records(self, work: Work, record_ids: Sequence[str]) -> list[StoredRecord]:
+        async with self._database.joined(work) as tx:
+            return [_stored(row) for row in await tx.fetch(_records(self._tables, Shape()), {"ids": list(record_ids)})]
+
+    async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
+        async with self._database.joined(work) as tx:
+            found = await tx.fetch(_of_memories(self._tables, Shape()), {"ids": list(memory_ids)})
+            return [_stored(row) for row in found]
+
+    async def scan(self, work: Work, scope: Scope, *, after: str, memories: int) -> list[StoredRecord]:
+        statement = _scan(self._tables, Shape.of(Selection(scope)))
+        async with self._database.joined(work) as tx:
+            found = await tx.fetch(statement, {**scope_values(scope), "after": after, "memories": memories})
+            return [_stored(row) for row in found]
+
+    async def about(self, work: Work) -> dict[str, str]:
+        async with self._database.joined(work) as tx:
+            server = (await tx.execute(text("SELECT current_setting('server_version')"))).scalar_one()
+            vector = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+            pgvector = (await tx.execute(vector)).scalar_one()
+        return {
+            "PostgreSQL": server.split()[0],
+            "pgvector": pgvector,
+            "schema": f"{self._database.schema}, revision {MIGRATIONS.head}",
+            "model": f"{self._database.model_id}, {self._database.dims} dimensions",
+        }
+
+    async def existing(self, work: Work, memory_ids: Sequence[str]) -> set[str]:
+        async with self._database.joined(work) as tx:
+            found = await tx.fetch(_existing(self._tables, Shape()), {"ids": list(memory_ids)})
+            return {row["memory_id"] for row in found}
+
+    async def _single(self, work: Work, statement: Query, scope: Scope, **given: Any) -> Memory | None:
+        found = await self._many(work, statement, scope, **given)
+        return found[0] if found else None
+
+    async def _many(self, work: Work, statement: Query, scope: Scope, **given: Any) -> list[Memory]:
+        async with self._database.joined(work) as tx:
+            return [_memory(row) for row in await tx.fetch(statement, {**scope_values(scope), **given})]
+
+
+# ---------------------------------------------------------------- statements
+
+
+def _texts(name: str) -> ColumnElement[Any]:
+    return bindparam(name, type_=ARRAY(Text))
+
+
+_LIMIT = bindparam("limit", type_=BigInteger)
+_MEMORY = bindparam("memory_id", type_=Text)
+
+
+@built_once
+def _one(tables: Tables, shape: Shape, which: str) -> Query:
+    t = tables.memories
+    query = select(t).where(t.c.memory_id == _MEMORY, *shape.in_scope(t))
+    match which:
+        case "latest":
+            return query.where(t.c.is_latest)
+        case "version":
+            return query.where(t.c.version == bindparam("version", type_=BigInteger))
+        case "record":
+            return query.where(t.c.record_id == bindparam("record_id", type_=Text))
+        case _:
+            return query.where(t.c.created_time <= AS_OF).order_by(t.c.version.desc()).limit(1)
+
+
+@built_once
+def _history(tables: Tables, shape: Shape, further: bool) -> Query:
+    t = tables.memories
+    query = select(t).where(t.c.memory_id == _MEMORY, *shape.in_scope(t))
+    if further:
+        query = query.where(t.c.version < bindparam("before", type_=BigInteger))
+    return query.order_by(t.c.version.desc()).limit(_LIMIT)
+
+
+@built_once
+def _select(tables: Tables, shape: Shape, further: bool) -> Query:
+    t = tables.memories
+    query = select(t).where(*shape.records(tables))
+    if further:
+        after = tuple_(bindparam("after_version", type_=BigInteger), bindparam("after_id", type_=Text))
+        query = query.where(tuple_(t.c.version, t.c.memory_id) < after)
+    return query.order_by(t.c.version.desc(), t.c.memory_id.desc()).limit(_LIMIT)
+
+
+@built_once
+def _count(tables: Tables, shape: Shape) -> Query:
+    return select(func.count().label("count")).select_from(tables.memories).where(*shape.records(tables))
+
+
+@built_once
+def _hydrate(tables: Tables, shape: Shape) -> Query:
+    t = tables.memories
+    return select(t).where(t.c.memory_id == any_(_texts("ids")), *shape.records(tables))
+
+
+@built_once
+def _records(tables: Tables, shape: Shape) -> Query:
+    t = tables.memories
+    return select(t).where(t.c.record_id == any_(_texts("ids"))).order_by(t.c.memory_id, t.c.version)
+
+
+@built_once
+def _of_memories(tables: Tables, shape: Shape) -> Query:
+    t = tables.memories
+    return select(t).where(t.c.memory_id == any_(_texts("ids"))).order_by(t.c.memory_id, t.c.version)
+
+
+@built_once
+def _scan(tables: Tables, shape: Shape) -> Query:
+    t = tables.memories
+    chosen = (
+        select(t.c.memory_id)
+        .where(t.c.memory_id > bindparam("after", type_=Text), t.c.is_latest, *shape.in_scope(t))
+        .order_by(t.c.memory_id)
+        .limit(bindparam("memories", type_=BigInteger))
+    )
+    return select(t).where(t.c.memory_id.in_(chosen)).order_by(t.c.memory_id, t.c.version)
+
+
+@built_once
+def _existing(tables: Tables, shape: Shape) -> Query:
+    t = tables.memories
+    return select(t.c.memory_id).where(and_(t.c.memory_id == any_(_texts("ids")), t.c.is_latest))
+
+
+# ---------------------------------------------------------------- rows
+
+
+def _row(record: StoredRecord) -> dict[str, Any]:
+    m = record.memory
+    return {
+        "record_id": m.record_id,
+        "memory_id": m.memory_id,
+        "version": m.version,
+        "is_latest": record.superseded_time is None,
+        **scope_row(m.scope),
+        "text": m.content.text,
+        "data": m.content.data,
+        "content_schema": m.content.schema,
+        "metadata": m.metadata,
+        "type": m.type,
+        "sources": [source.to_dict() for source in m.sources],
+        "index_hint": {} if m.index_hint == NO_HINT else m.index_hint.to_dict(),
+        "created_time": m.created_time,
+        "superseded_time": record.superseded_time,
+        "event_time": m.event_time,
+        "valid_time_from": m.valid_time_from,
+        "valid_time_to": m.valid_time_to,
+    }
+
+
+def scope_row(scope: Scope) -> dict[str, Any]:
+    """A scope as columns."""
+    return {**{f"scope_{d}": getattr(scope, d) for d in DIMENSIONS}, "scope_tags": list(scope.tags)}
+
+
+def _stored(row: Mapping[str, Any]) -> StoredRecord:
+    return StoredRecord(_memory(row), row["superseded_time"])
+
+
+def _memory(row: Mapping[str, Any]) -> Memory:
+    hint = row["index_hint"]
+    return Memory.stored(
+        memory_id=row["memory_id"],
+        record_id=row["record_id"],
+        version=row["version"],
+        is_latest=row["is_latest"],
+        scope=Scope.with_tags({d: row[f"scope_{d}"] for d in DIMENSIONS}, row["scope_tags"]),
+        content=Content.stored(text=row["text"], data=row["data"], schema=row["content_schema"]),
+        metadata=row["metadata"],
+        type=row["type"],
+        sources=tuple(_source(source) for source in row["sources"]),
+        index_hint=IndexHint.stored(**{key: tuple(paths) for key, paths in hint.items()}) if hint else NO_HINT,
+        created_time=row["created_time"],
+        event_time=row["event_time"],
+        valid_time_from=row["valid_time_from"],
+        valid_time_to=row["valid_time_to"],
+    )
+
+
+def _source(value: Mapping[str, Any]) -> SourceReference:
+    span = value["span"]
+    return SourceReference.stored(**{**value, "span": None if span is None else tuple(span)})
+
+
+def _taken(records: Sequence[StoredRecord]) -> str:
+    ids = sorted({record.memory.memory_id for record in records})
+    return f"a memory or record of these ids is already there: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"

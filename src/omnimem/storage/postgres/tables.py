@@ -1,0 +1,188 @@
+"""The tables of one opened database, as one value."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from memground.postgres.arms import HalfVector, KeywordArm, VectorArm
+from memground.postgres.queue import jobs_table
+from omnimem.models.scope import DIMENSIONS
+
+SCOPE_COLUMNS = (*(f"scope_{dimension}" for dimension in DIMENSIONS), "scope_tags")
+VIEW = "memory_keyword_all"
+WORD_COLUMNS = ("words", "tenant_words", "user_words")
+"""The words of a text three times: numbered for everybody, for the tenant and for the user. A search reads those of
+the narrowest it names, so that it costs what their rows cost."""
+
+
+@dataclass(frozen=True, eq=False)  # compared by identity: `build_tables` gives one per database
+class Tables:
+    """The tables in `schema`, for vectors of `dims` numbers."""
+
+    metadata: MetaData
+    schema: str
+    dims: int
+    memories: Table
+    tombstones: Table
+    vectors: Table
+    vector_history: Table
+    keywords: Table
+    keyword_history: Table
+    keywords_ever: Table
+    """A view: `keywords` and `keyword_history` as one."""
+    states: Table
+    jobs: Table
+    meta: Table
+
+    def vector_arm(self, table: Table) -> VectorArm:
+        return VectorArm(table.c.embedding, table.c.scope_tenant_id, self.dims)
+
+
+@lru_cache(maxsize=32)
+def build_tables(dims: int, schema: str) -> Tables:
+    """The tables of one database. The same arguments give the same objects, so that compiled SQL is shared."""
+    metadata = MetaData(schema=schema)
+    keywords, keyword_history, keywords_ever = _keyword_tables(metadata, schema)
+    tables = Tables(
+        metadata=metadata,
+        schema=schema,
+        dims=dims,
+        memories=_memories(metadata),
+        tombstones=Table(
+            "memory_tombstones",
+            metadata,
+            Column("memory_id", Text, primary_key=True),
+            Column("deleted_time", DateTime(timezone=True), nullable=False),
+        ),
+        vectors=Table("memory_vector_index", metadata, *_vector_columns(dims)),
+        vector_history=Table("memory_vector_history", metadata, *_vector_columns(dims), _superseded()),
+        keywords=keywords,
+        keyword_history=keyword_history,
+        keywords_ever=keywords_ever,
+        states=Table(
+            "memory_index_states",
+            metadata,
+            Column("index_name", String(50), primary_key=True),
+            Column("memory_id", Text, primary_key=True),
+            Column("version", BigInteger, nullable=False),
+            Column("is_deleted", Boolean, nullable=False),
+        ),
+        jobs=jobs_table(metadata),
+        meta=Table(
+            "meta", metadata, Column("key", String(50), primary_key=True), Column("value", JSONB, nullable=False)
+        ),
+    )
+    _vector_indexes(tables)
+    return tables
+
+
+def scope_columns() -> list[Column[Any]]:
+    return [*(Column(f"scope_{d}", Text) for d in DIMENSIONS), Column("scope_tags", ARRAY(Text), nullable=False)]
+
+
+def _memories(metadata: MetaData) -> Table:
+    time = DateTime(timezone=True)
+    table = Table(
+        "memories",
+        metadata,
+        Column("record_id", Text, primary_key=True),
+        Column("memory_id", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        Column("is_latest", Boolean, nullable=False),
+        *scope_columns(),
+        Column("text", Text),
+        Column("data", JSONB(none_as_null=True)),
+        Column("content_schema", JSONB(none_as_null=True)),
+        Column("metadata", JSONB, nullable=False),
+        Column("type", String(50), nullable=False),
+        Column("sources", JSONB, nullable=False),
+        Column("index_hint", JSONB, nullable=False),
+        Column("created_time", time, nullable=False),
+        Column("superseded_time", time),
+        Column("event_time", time),
+        Column("valid_time_from", time),
+        Column("valid_time_to", time),
+    )
+    latest = table.c.is_latest
+    Index("uq_memories_latest", table.c.memory_id, unique=True, postgresql_where=latest)
+    Index("uq_memories_version", table.c.memory_id, table.c.version, unique=True)
+    Index("ix_memories_latest_version", table.c.version, table.c.memory_id, postgresql_where=latest)
+    for dimension in DIMENSIONS:
+        column = table.c[f"scope_{dimension}"]
+        Index(f"ix_memories_{dimension}", column, table.c.version, postgresql_where=column.is_not(None))
+    Index("ix_memories_tags", table.c.scope_tags, postgresql_using="gin", postgresql_where=latest)
+    return table
+
+
+def _superseded() -> Column[Any]:
+    return Column("superseded_time", DateTime(timezone=True), nullable=False)
+
+
+def _vector_columns(dims: int) -> list[Column[Any]]:
+    return [
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("memory_id", Text, nullable=False),
+        Column("field_name", Text, nullable=False),
+        Column("model_id", String(255), nullable=False),
+        Column("record_id", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        *scope_columns(),
+        Column("content_hash", String(32), nullable=False),
+        Column("created_time", DateTime(timezone=True), nullable=False),
+        Column("embedding", HalfVector(dims), nullable=False),
+    ]
+
+
+def _vector_indexes(tables: Tables) -> None:
+    current, history = tables.vectors, tables.vector_history
+    Index("uq_memory_vector", current.c.memory_id, current.c.field_name, current.c.model_id, unique=True)
+    Index("uq_memory_vector_history", history.c.record_id, history.c.field_name, history.c.model_id, unique=True)
+    Index("ix_memory_vector_history_memory", history.c.memory_id, history.c.version)
+    for table in (current, history):
+        tables.vector_arm(table).index(f"idx_{table.name}_embedding")
+        _scope_indexes(table)
+
+
+def _keyword_tables(metadata: MetaData, schema: str) -> tuple[Table, Table, Table]:
+    def columns() -> list[Column[Any]]:
+        return [
+            Column("memory_id", Text, nullable=False),
+            Column("record_id", Text, nullable=False),
+            Column("version", BigInteger, nullable=False),
+            *scope_columns(),
+            Column("content_hash", String(32), nullable=False),
+            Column("created_time", DateTime(timezone=True), nullable=False),
+            *(Column(name, ARRAY(BigInteger), nullable=False) for name in WORD_COLUMNS),
+        ]
+
+    current = Table("memory_keyword_index", metadata, *columns())
+    history = Table("memory_keyword_history", metadata, *columns(), _superseded())
+    ever = Table(VIEW, MetaData(schema=schema), *columns(), Column("superseded_time", DateTime(timezone=True)))
+    Index("uq_memory_keyword", current.c.memory_id, unique=True)
+    Index("uq_memory_keyword_history", history.c.record_id, unique=True)
+    Index("ix_memory_keyword_history_memory", history.c.memory_id, history.c.version)
+    for table in (current, history):
+        for name in WORD_COLUMNS:
+            KeywordArm(table.c[name]).index(f"idx_{table.name}_{name}")
+        _scope_indexes(table)
+    return current, history, ever
+
+
+def _scope_indexes(table: Table) -> None:
+    for dimension in DIMENSIONS:
+        column = table.c[f"scope_{dimension}"]
+        Index(f"ix_{table.name}_{dimension}", column, postgresql_where=column.is_not(None))

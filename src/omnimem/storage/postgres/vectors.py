@@ -1,0 +1,206 @@
+"""Vectors in PostgreSQL, by pgvector."""
+
+from collections.abc import Collection, Iterable, Sequence
+from typing import Any
+
+from sqlalchemy import REAL, Table, Text, any_, bindparam, cast, func, null, select, union_all
+from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+
+from memground.postgres.arms import Scan, approximate_settings, is_few
+from memground.postgres.engine import Query
+from omnimem.storage.base import (
+    Candidate,
+    Capabilities,
+    Indexed,
+    Selection,
+    Vector,
+    VectorContent,
+    VectorEntry,
+    VectorIndex,
+    Work,
+)
+from omnimem.storage.postgres.conditions import Shape, built_once, values
+from omnimem.storage.postgres.database import Database, PostgresWork
+from omnimem.storage.postgres.gate import Gate
+from omnimem.storage.postgres.tables import Tables
+
+_STEPS = (64, 256, 1_024, 4_096, 16_384)
+"""Rows asked for, more where one memory has many of the nearest vectors."""
+
+
+class PostgresVectors(VectorIndex):
+    """Vectors beside the truth: `memory_vector_index` has the latest, `memory_vector_history` the superseded ones."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._tables = database.tables
+        self._gate = Gate(database.tables, "vector", database.tables.vectors, database.tables.vector_history)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return Capabilities(self._database.place, filters=True, as_of=True)
+
+    @property
+    def dims(self) -> int:
+        return self._database.dims
+
+    @property
+    def model_id(self) -> str:
+        return self._database.model_id
+
+    async def apply(self, work: Work | None, entries: Sequence[VectorEntry]) -> None:
+        vectors = {entry.record.record_id: entry.vectors for entry in entries}
+
+        def rows(record: Indexed) -> list[dict[str, Any]]:
+            return [
+                {
+                    "field_name": field,
+                    "model_id": self.model_id,
+                    "content_hash": vector.content_hash,
+                    "embedding": vector.numbers,
+                }
+                for field, vector in vectors[record.record_id].items()
+            ]
+
+        async with self._database.joined(work) as tx:
+            await self._gate.apply(tx, [entry.record for entry in entries], rows)
+
+    async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
+        async with self._database.joined(work) as tx:
+            await self._gate.remove(tx, memory_ids)
+
+    async def reset(self, work: Work | None, memory_ids: Iterable[str]) -> None:
+        async with self._database.joined(work) as tx:
+            await self._gate.reset(tx, memory_ids)
+
+    async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
+        async with self._database.joined(work) as tx:
+            return await self._gate.memory_ids(tx, after, limit)
+
+    async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, VectorContent]:
+        given = {"ids": list(memory_ids), "model_id": self.model_id}
+        async with self._database.joined(work) as tx:
+            found = await tx.fetch(_contents(self._tables, Shape()), given)
+        hashes: dict[str, dict[str, str]] = {}
+        about: dict[str, tuple[str, Any]] = {}
+        for row in found:
+            hashes.setdefault(row["record_id"], {})[row["field_name"]] = row["content_hash"]
+            about[row["record_id"]] = row["memory_id"], row["superseded_time"]
+        return {key: VectorContent(*about[key], hashes[key]) for key in hashes}
+
+    async def known(self, work: Work | None, texts: Collection[tuple[str, str]]) -> dict[tuple[str, str], Vector]:
+        if not texts:
+            return {}
+        ids, hashes = zip(*sorted(texts), strict=True)
+        given = {"ids": list(ids), "hashes": list(hashes), "model_id": self.model_id}
+        async with self._database.joined(work) as tx:
+            found = await tx.fetch(_known(self._tables, Shape()), given)
+        return {(r["memory_id"], r["content_hash"]): Vector(r["content_hash"], r["numbers"]) for r in found}
+
+    async def candidates(
+        self, work: Work | None, vector: Sequence[float], selection: Selection, *, limit: int
+    ) -> list[Candidate]:
+        async with self._database.joined(work) as tx:
+            best = await self._nearest(tx, self._tables.vectors, vector, selection, limit)
+            if selection.as_of is not None:
+                then = await self._nearest(tx, self._tables.vector_history, vector, selection, limit)
+                for candidate in then.values():
+                    known = best.get(candidate.memory_id)
+                    if known is None or known.score < candidate.score:
+                        best[candidate.memory_id] = candidate
+        return sorted(best.values(), key=lambda found: (-found.score, found.memory_id))[:limit]
+
+    async def _nearest(
+        self, tx: PostgresWork, table: Table, vector: Sequence[float], selection: Selection, limit: int
+    ) -> "_Best":
+        scan = await self._scan(tx, table, selection)
+        given = values(selection, vector=list(vector))
+        best = _Best()
+        for step in (step for step in _STEPS if step >= limit):
+            if scan is Scan.SHARED:
+                await tx.fetch(approximate_settings(step, scan), {})
+            statement = _candidates(self._tables, Shape.of(selection), table, step, scan)
+            found = await tx.fetch(statement, given)
+            for row in found:
+                best.setdefault(
+                    row["memory_id"], Candidate(row["memory_id"], row["record_id"], row["score"], row["field_name"])
+                )
+            if len(best) >= limit or len(found) < step:
+                break
+        return best
+
+    async def _scan(self, tx: PostgresWork, table: Table, selection: Selection) -> Scan:
+        """Few rows are all compared. How many a scope has is asked seldom, how many a filter leaves each time."""
+        owner = Selection(selection.scope)
+        key = (table.name, selection.scope)
+        few = self._database.hints.get(key)
+        if few is None:
+            few = await self._is_few(tx, table, owner)
+            self._database.hints.note(key, few)
+        if few:
+            return Scan.EXACT
+        if selection.filter is not None and await self._is_few(tx, table, selection):
+            return Scan.EXACT
+        return Scan.SHARED
+
+    async def _is_few(self, tx: PostgresWork, table: Table, selection: Selection) -> bool:
+        found = await tx.fetch(_few(self._tables, Shape.of(selection), table), values(selection))
+        return bool(next(iter(found[0].values())))
+
+
+class _Best(dict[str, Candidate]):
+    """By memory, its best candidate."""
+
+
+def _conditions(tables: Tables, shape: Shape, table: Table) -> list[Any]:
+    return shape.found(tables, table, ended=table is tables.vector_history)
+
+
+@built_once
+def _few(tables: Tables, shape: Shape, table: Table) -> Query:
+    return is_few(table, _conditions(tables, shape, table))
+
+
+@built_once
+def _candidates(tables: Tables, shape: Shape, table: Table, limit: int, scan: Scan) -> Query:
+    near = (
+        tables.vector_arm(table)
+        .candidates(table.c.id, _conditions(tables, shape, table), limit=limit, scan=scan)
+        .subquery("near")
+    )
+    return (
+        select(table.c.memory_id, table.c.record_id, table.c.field_name, near.c.score)
+        .join(near, near.c.id == table.c.id)
+        .order_by(near.c.score.desc(), table.c.memory_id, table.c.field_name)
+    )
+
+
+_IDS = bindparam("ids", type_=ARRAY(Text))
+_MODEL = bindparam("model_id", type_=Text)
+
+
+@built_once
+def _contents(tables: Tables, shape: Shape) -> Query:
+    now, then = tables.vectors, tables.vector_history
+    parts = [
+        select(t.c.memory_id, t.c.record_id, t.c.field_name, t.c.content_hash, end.label("superseded_time")).where(
+            t.c.memory_id == any_(_IDS), t.c.model_id == _MODEL
+        )
+        for t, end in ((now, cast(null(), then.c.superseded_time.type)), (then, then.c.superseded_time))
+    ]
+    return select(union_all(*parts).subquery("contents"))
+
+
+@built_once
+def _known(tables: Tables, shape: Shape) -> Query:
+    hashes = bindparam("hashes", type_=ARRAY(Text))
+    wanted = func.unnest(_IDS, hashes).table_valued("id", "hash", name="wanted").render_derived()
+    parts = [
+        select(t.c.memory_id, t.c.content_hash, cast(t.c.embedding, ARRAY(REAL)).label("numbers"))
+        .join(wanted, (wanted.c.id == t.c.memory_id) & (wanted.c.hash == t.c.content_hash))
+        .where(t.c.model_id == _MODEL)
+        for t in (tables.vectors, tables.vector_history)
+    ]
+    found = union_all(*parts).subquery("known")
+    # One of many equal ones: a text kept over many versions has a vector beside each.
+    return select(found).ext(distinct_on(found.c.memory_id, found.c.content_hash))

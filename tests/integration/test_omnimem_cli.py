@@ -1,0 +1,142 @@
+"""The command `omnimem`: what people and scripts see of it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from omnimem.cli import main
+from support.command import Outcome, command
+
+type Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(records_url: str, schema: str) -> Run:
+    environment = {"OMNIMEM_DATABASE_URL": records_url, "OMNIMEM_SCHEMA": schema}
+
+    def run(*arguments: str, stdin: bytes = b"") -> Outcome:
+        return command(*arguments, stdin=stdin, environment=environment, program=("omnimem", main))
+
+    return run
+
+
+def done(outcome: Outcome) -> Any:
+    assert outcome.code == 0, outcome.err
+    return outcome.json if outcome.out.startswith(("{", "[")) else outcome.out
+
+
+def test_a_memory_lives_on_the_command_line(run: Run) -> None:
+    scope = ("--tenant", "acme", "--namespace", "project=p1")
+    memory = done(
+        run(
+            "create", "the ferry leaves at nine", "--data", '{"n": 3, "summary": "sea travel"}', "--metadata",
+            '{"k": "v"}', "--type", "fact", "--vector-field", "data.summary", "--fulltext-field", "data.summary",
+            *scope, "--json",
+        )
+    )  # fmt: skip
+    key, first = memory["memory_id"], memory["record_id"]
+    assert memory["scope"] == {"tenant_id": "acme", "namespace": {"project": "p1"}}
+    assert done(run("get", key, *scope)) == memory
+    assert "now mem_" in done(run("update", key, "the ferry leaves at ten", "--expected-version",
+                                  str(memory["version"])))  # fmt: skip
+    stale = run("update", key, "x", "--expected-version", str(memory["version"]))
+    assert (stale.code, stale.err.count("\n")) == (1, 1)
+    history = done(run("history", key))
+    assert history.count("rec_") == 2
+    assert history.splitlines()[0].endswith("the ferry leaves at ten  (latest)")
+    assert done(run("at", key, memory["created_time"]))["record_id"] == first
+    found = done(run("search", "ferry", "--explain", "--filter", '{"metadata.k": "v"}', *scope))
+    assert "the ferry leaves at ten" in found
+    assert "semantic: rank 1 by text" in found
+    then = done(run("search", "nine ferry", "--as-of", memory["created_time"], "--json"))
+    assert then["hits"][0]["memory"]["record_id"] == first
+    assert done(run("revert", key, first, "--json"))["content"] == memory["content"]
+    assert done(run("count", *scope)) == "1\n"
+    assert done(run("count", "--tenant", "other", "--json")) == {"count": 0}
+    listed = done(run("list", "--limit", "1"))
+    assert listed.startswith(key)
+    assert run("get", key, "--tenant", "other").code == 1
+    assert run("delete", key, "--json").code == 2
+    assert done(run("delete", key, "--yes")) == "removed, 3 records\n"
+    assert run("get", key).code == 1
+
+
+def test_pages_go_on_by_cursor(run: Run) -> None:
+    for n in range(3):
+        done(run("create", f"memory {n}"))
+    page = done(run("list", "--limit", "2", "--json"))
+    rest = done(run("list", "--limit", "2", "--cursor", page["cursor"], "--json"))
+    assert [m["content"]["text"] for m in page["items"] + rest["items"]] == ["memory 2", "memory 1", "memory 0"]
+    assert "more: --cursor" in done(run("list", "--limit", "2"))
+
+
+def test_memories_move_as_json_lines(run: Run, records_url: str, schema: str, tmp_path: Path) -> None:
+    memory = done(run("create", "moved", "--json"))
+    done(run("update", memory["memory_id"], "moved again"))
+    file = tmp_path / "memories.ndjson"
+    assert done(run("export", str(file))) == "2 records written\n"
+    lines = done_lines(run("export"))
+    assert lines == [json.loads(line) for line in file.read_text().splitlines()]
+    elsewhere = ("--schema", f"{schema}_2")
+    assert done(run("import", str(file), *elsewhere)) == "2 records stored\n"
+    assert done_lines(run("export", *elsewhere)) == lines
+    again = run("import", str(file), *elsewhere)
+    assert again.code == 1
+    assert "id is taken" in again.err
+    assert done(run("import", "-", "--skip-existing", *elsewhere, stdin=file.read_bytes())) == "0 records stored\n"
+    broken = run("import", "-", stdin=b'{"memory_id": 1}\n')
+    assert broken.code == 2
+    assert "record 1" in broken.err
+    assert run("import", str(tmp_path / "none")).code == 2
+
+
+def done_lines(outcome: Outcome) -> list[Any]:
+    assert outcome.code == 0, outcome.err
+    return [json.loads(line) for line in outcome.out.splitlines()]
+
+
+def test_asynchronous_changes_wait_for_a_worker(run: Run) -> None:
+    done(run("create", "found later", "--sync", "async"))
+    assert done(run("search", "found", "--mode", "keyword")) == "nothing found\n"
+    differing = run("verify")
+    assert differing.code == 1
+    assert "has no words of the record" in differing.out
+    assert "1 changes still waiting" in differing.out
+    assert done(run("worker", "--once", "--json")) == {"applied": 1}
+    assert "0 differences" in done(run("verify"))
+    assert "0 memories indexed anew" in done(run("repair"))
+    assert "found later" in done(run("search", "found", "--mode", "keyword"))
+
+
+def test_the_doctor_says_what_is_there_and_what_is_missing(run: Run) -> None:
+    healthy = done(run("doctor", "--json"))
+    assert healthy["ok"]
+    assert {check["check"] for check in healthy["checks"]} >= {"PostgreSQL", "pgvector", "memories", "changes"}
+    ill = run("doctor", "--database-url", "postgresql://127.0.0.1:1/none")
+    assert ill.code == 1
+    assert "PROBLEM  connection" in ill.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["create"], "content is empty"),
+        (["create", "x", "--data", "["], "--data"),
+        (["search", "x", "--mode", "fuzzy"], "hybrid, semantic, keyword"),
+        (["search", "x", "--filter", '{"data.x": {"like": 1}}'], "unknown operator"),
+        (["search", "x", "--as-of", "soon"], "--as-of"),
+        (["list", "--namespace", "p1"], "KEY=VALUE"),
+        (["count", "--embedding", "magic"], "names no model"),
+        (["count", "--sync", "never"], "inline, async"),
+        (["nonsense"], "No such command"),
+    ],
+)
+def test_mistakes_are_one_clear_line(run: Run, arguments: list[str], said: str) -> None:
+    outcome = run(*arguments)
+    assert outcome.code == 2
+    assert said in outcome.err
+    assert outcome.err.startswith("omnimem: ")
+    assert outcome.err.count("\n") == 1
