@@ -9,10 +9,11 @@ from benchmarks.quality import measure
 from conftest import OpenMind
 from memground.embedding import LocalEmbedding
 from memground.errors import InvalidInputError
-from neuromem import LLMCall
+from neuromem import LLMCall, LocalStorage
 from neuromem.demo.learned import BEFORE_THE_MOVE, USER, Learned
 from neuromem.demo.learning import SCRIPT, language_model, learned_turns, scripted_model
 from neuromem.demo.sample import Sample
+from neuromem.demo.whole import Whole
 from neuromem.importers import locomo
 from support.openai_server import OpenAIServer, status
 
@@ -77,6 +78,34 @@ async def test_what_a_model_learns_is_asked_along_its_relations(
     shown = capsys.readouterr().out
     for words in ("because Wei: We did it.", "├── ", "→ Porto", "→ Oslo", "Ivo neighbor of Mara", "ended the old one"):
         assert words in shown
+
+
+async def test_the_whole_mind_is_shown_and_a_second_time_nothing_is_new(
+    open_mind: OpenMind, embedding: LocalEmbedding, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history, calls = Sample(), list[LLMCall]()
+    mind = await open_mind(
+        embedding=embedding,
+        llm=scripted_model(history),
+        storage=LocalStorage(tmp_path),
+        auto_extract=False,
+        on_llm_call=calls.append,
+    )
+    await Learned(mind, history).learn()
+    whole, before = Whole(mind, calls), len(calls)
+    await whole.show()
+    shown = capsys.readouterr().out
+    for words in (
+        "Within half a year Wei left Oslo for Porto", "because ", "-0.6", "+0.9", "the Portuguese exam (nervous)",
+        "The rent of the shop is 940", "Wei owns Pixel", "my locker at the station is 4711",
+        "counted again: nothing left", "not known: erased is erased",
+    ):  # fmt: skip
+        assert words in shown, words
+    assert len(calls) == before + 2
+    await whole.show()
+    assert "no news" in capsys.readouterr().out
+    assert len(calls) == before + 2
+    assert (await mind.stats(USER)).documents == 1
 
 
 async def test_every_turn_of_the_script_is_in_the_sample() -> None:

@@ -93,7 +93,8 @@ class RankingProfile:
     more of the words to look for (the question's, without names of speakers) than any of these messages keeps
     max(learned, s⁸), where s is the share of them it holds, 1 from nine tenths on. Messages that no arm found have
     the least score of those found. In `merged` a memory shares the place of the best of its messages: one stands there,
-    the memory before the message unless that is the best of an arm; the others keep `repeated` of their score.
+    the memory before the message unless that is the best of an arm and says more or is nearer by meaning; the others
+    keep `repeated` of their score.
 
     A message's score is that of `turns` (see `TurnWeights`) · recency · importance of 5; with `fusion="rrf"`, fused ·
     recency · importance of 5.

@@ -99,6 +99,10 @@ class Told:
         turns = [source.id for source in sources if source.kind == "message" and source.id in self.scores]
         return max(turns, key=lambda turn: (self.scores[turn], turn), default=None)
 
+    def says_as_much(self, content: str, turn: str) -> bool:
+        """Whether a text holds as many of the words to look for as a turn."""
+        return share_of(self.words, words(content)) >= self.held.get(turn, 0.0)
+
     def adds(self, content: str, sources: Iterable[Source]) -> bool:
         """Whether a text holds more of the words to look for than any message it was learned from; true without one."""
         said = [self.held.get(source.id, 0.0) for source in sources if source.kind == "message"]

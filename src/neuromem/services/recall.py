@@ -271,19 +271,26 @@ class RecallService:
             hits,
             [str(pool.ids[place]) for place in best],
             replace(told, scores=dict(zip(names, map(float, scores), strict=True))),
+            dict(zip(names, pool.similarity, strict=True)),
         )
 
     def _merge(self, entries: Sequence[MergedHit], best: Collection[str], said: "_Said", limit: int) -> list[MergedHit]:
         """One ranking; a content that several sources hold appears once, with the best score and all its sources.
 
-        What was learned from a turn shares its place, see `RankingProfile`: an arm's best turn stands there itself,
-        otherwise what was learned from it stands for it. `best`: those of every arm, which are in, or what stands in
-        their place; of what was learned, where it adds to its messages.
+        What was learned from a turn shares its place, see `RankingProfile`, and stands there for it; an arm's best turn
+        gives way only to what says as much of what is looked for, and is nearer by meaning. `best`: those of every arm,
+        which are in, or what stands in their place; of what was learned, where it adds to its messages.
         """
         seen: dict[str, MergedHit] = {}
         places: dict[str, str] = {}
         standing: set[str] = set()
-        for entry in sorted(entries, key=lambda e: (-e.score, e.id not in said.best, e.source != "vector")):
+
+        def order(entry: MergedHit) -> tuple[float, int]:
+            if entry.source == "vector" and said.speaks_for_its_turn(entry):
+                return -entry.score, 0
+            return -entry.score, 1 if entry.id in said.best else 2 if entry.source == "vector" else 3
+
+        for entry in sorted(entries, key=order):
             key = fold(entry.content)
             place = said.told.place(entry.came_from) if entry.source in ("vector", "conversation") else None
             if key in seen:
@@ -310,11 +317,21 @@ class _Found:
 
 @dataclass(frozen=True)
 class _Said:
-    """The best turns, best first; ids of each arm's best; what all turns say that came into question."""
+    """The best turns, best first; ids of each arm's best; what all turns say that came into question, and how near they
+    are by meaning."""
 
     hits: list[MessageHit]
     best: list[str]
     told: Told = field(default_factory=Told)
+    similarity: Mapping[str, float | None] = field(default_factory=dict[str, float | None])
+
+    def speaks_for_its_turn(self, learned: MergedHit) -> bool:
+        """Whether something learned is nearer to the query than its turn, and holds as many words to look for."""
+        turn = self.told.place(learned.came_from)
+        if turn is None or learned.explanation is None:
+            return False
+        nearer = (learned.explanation.vector_score or 0.0) > (self.similarity.get(turn) or 0.0)
+        return nearer and self.told.says_as_much(learned.content, turn)
 
 
 class _Pool:
