@@ -37,7 +37,7 @@ def test_a_user_moves_from_one_schema_to_another(run: Run, user: str, schema: st
     lines = gzip.decompress(file.read_bytes()).splitlines()
     assert [json.loads(lines[place])["record"] for place in (0, 1, -1)] == ["header", "row", "end"]
     done = run("export", "-o", str(plain), "--json", "--no-vectors").json
-    assert done == {"file": str(plain), "records": 6, "rows": 4}
+    assert done == {"file": str(plain), "records": 6, "rows": 4, "objects": 0}
 
     there = ("--schema", schema)
     assert run("import-user", str(file), *there).out.startswith(f"{user} is here, as of 2")
@@ -50,6 +50,26 @@ def test_a_user_moves_from_one_schema_to_another(run: Run, user: str, schema: st
     assert before["memory_count"] == before["relation_count"] == 1
     run("import-user", "-", "--as", "anna-2", "--schema", f"{schema}b", stdin=plain.read_bytes())
     assert run("stats", "--schema", f"{schema}b", "--user", "anna-2", "--json").json["memories"] == {"general": 1}
+
+
+def test_files_move_with_their_user(run: Run, schema: str, tmp_path: Path) -> None:
+    paper = tmp_path / "trip.md"
+    paper.write_text("# Porto\n\nThe tram goes up the hill.")
+    file, here, there = str(tmp_path / "x.gz"), ("--storage", str(tmp_path / "a")), ("--storage", str(tmp_path / "b"))
+    run("files", "add", str(paper), *here)
+    missing = run("export", "-o", file, code=1)
+    assert "--no-objects" in missing.err
+    assert not Path(file).exists()
+    assert run("export", "-o", file, "--json", *here).json["objects"] == 1
+    refused = run("import-user", file, "--schema", schema, code=1)
+    assert "nowhere to keep them" in refused.err
+    assert "1 files are in the storage" in run("import-user", file, "--schema", schema, *there).out
+    run("files", "get", "trip.md", "-o", str(tmp_path / "got.md"), "--schema", schema, *there)
+    assert (tmp_path / "got.md").read_bytes() == paper.read_bytes()
+    run("export", "-o", file, "--no-objects")
+    run("import-user", file, "--schema", f"{schema}b")
+    lost = run("files", "get", "trip.md", "-o", "-", "--schema", f"{schema}b", code=1)
+    assert "upload the file again" in lost.err
 
 
 def test_a_broken_file_is_one_line_and_nothing_is_written(run: Run, schema: str, tmp_path: Path) -> None:

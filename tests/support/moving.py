@@ -1,5 +1,6 @@
 """Exports, as they are and as somebody would forge them."""
 
+import hashlib
 import json
 import uuid
 from collections import Counter
@@ -8,6 +9,7 @@ from typing import Any
 
 from neuromem import NeuroMemory
 from neuromem.services.export_records import FORMAT, VERSION, Checksum
+from neuromem.services.object_records import object_records
 
 type Exported = list[dict[str, Any]]
 
@@ -27,8 +29,8 @@ def sealed(records: Iterable[dict[str, Any]]) -> Exported:
     sealed = [{**header, "rows": dict(counts)}, *rows]
     for record in sealed:
         checksum.add(record)
-    end = {"record": "end", "records": len(sealed) + 1, "rows": dict(counts), "sha256": str(checksum)}
-    return [*sealed, end]
+    end = {"record": "end", "records": len(sealed) + 1, "rows": dict(counts), "objects": header.get("objects")}
+    return [*sealed, {**end, "sha256": str(checksum)}]
 
 
 def version_of(**values: Any) -> dict[str, Any]:
@@ -62,3 +64,20 @@ def small_export(user: str = "anna", **header: Any) -> Exported:
     )  # fmt: skip
     entry = version_of(entry_id=str(uuid.uuid4()), namespace="profile", scope_id=user, key="city", value="Porto")
     return sealed([first, row("embeddings", **memory), row("key_values", **entry)])
+
+
+def document_of(user: str, data: bytes, key: str, **values: Any) -> dict[str, Any]:
+    """A row of a document whose bytes are stored, of no passages."""
+    named = {"document_id": str(uuid.uuid4()), "user_id": user, "filename": "a.txt", "object_key": key}
+    about = {"file_type": "text", "mime_type": "text/plain", "source_type": "upload", "category": "general"}
+    bytes_ = {"file_size": len(data), "content_hash": hashlib.sha256(data).hexdigest()}
+    more = {"metadata_": {}, "tags": [], "warnings": [], "page_count": 1, "chunk_count": 0, "extracted_text": "a"}
+    return row("documents", **version_of(**{**named, **about, **bytes_, **more, **values}))
+
+
+def export_with_files(user: str, *files: bytes) -> Exported:
+    """An export of nothing but files, called k1, k2 …"""
+    header = {**small_export(user)[0], "objects": len(files)}
+    named = {f"k{number}": data for number, data in enumerate(files, 1)}
+    rows = [document_of(user, data, key) for key, data in named.items()]
+    return sealed([header, *rows, *(record for key, data in named.items() for record in object_records(key, data))])

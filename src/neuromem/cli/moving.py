@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from neuromem.types import ImportedUser
 
 _LONGEST_LINE = 50_000_000
+Objects = Annotated[
+    bool, typer.Option("--objects/--no-objects", help="Whether the bytes of files go along; their texts always do.")
+]
 type Show = Callable[[str, int, int | None], None]
 
 
@@ -36,24 +39,31 @@ async def export(
     vectors: Annotated[
         bool, typer.Option("--vectors/--no-vectors", help="Whether vectors go along; without they are made anew.")
     ] = True,
+    objects: Objects = True,
 ) -> None:
     """Write everything a user has, with its whole history, as lines of JSON; for import-user.
 
     A file is there when it is whole, not before.
     """
-    records = rows = 0
+    records = rows = files = 0
+    named: int | None = None
     async with asked.open() as nm:
         with _written(output) as file, _bars(asked) as show:
-            async for record in nm.export_user_data(asked.user, vectors=vectors):
+            async for record in nm.export_user_data(asked.user, vectors=vectors, objects=objects):
                 if record["record"] == "header":
-                    rows = sum(record["rows"].values())
+                    rows, named = sum(record["rows"].values()), record["objects"]
+                if record["record"] == "object" and record["part"] == 1:
+                    files += 1
+                    show("files", files, named)
                 file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
                 records += 1
-                if records % 100 == 0:
+                if records % 100 == 0 and not files:
                     show("writing", records, rows + 2)
     if output == "-":
         return
-    asked.show({"file": output, "records": records, "rows": rows}, f"{rows:,} rows{asked.whose} are in {output}")
+    value = {"file": output, "records": records, "rows": rows, "objects": files}
+    stored = f" and {files:,} files" if files else ""
+    asked.show(value, f"{rows:,} rows{stored}{asked.whose} are in {output}")
 
 
 async def import_user(
@@ -63,6 +73,7 @@ async def import_user(
     as_: Annotated[
         str | None, typer.Option("--as", metavar="USER", help="Another name for the user here.", show_default=False)
     ] = None,
+    objects: Objects = True,
 ) -> None:
     """Restore a user from what export wrote: all of it or nothing, and only where that user has nothing yet.
 
@@ -82,7 +93,7 @@ async def import_user(
                 yield record
 
         async with asked.open() as nm:
-            done = await nm.import_user_data(user, all_of_them(), progress=show)
+            done = await nm.import_user_data(user, all_of_them(), objects=objects, progress=show)
     asked.show(done.to_dict(), _words(done))
 
 
@@ -92,6 +103,8 @@ def _words(done: "ImportedUser") -> str:
     lines = [
         f"{done.user_id}{named} is here, as of {done.exported_at.isoformat(timespec='seconds')}: {rows or 'empty'}"
     ]
+    if done.objects:
+        lines.append(f"{done.objects:,} files are in the storage")
     if done.embedded:
         lines.append(f"{done.embedded:,} texts were embedded anew")
     if done.waiting:

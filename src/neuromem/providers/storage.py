@@ -30,7 +30,7 @@ class ObjectStorage(ABC):
         """An address anybody can download them from for `expires_in` seconds."""
 
     async def delete_prefix(self, prefix: str) -> None:
-        """Removes everything whose key begins with `prefix`, which was given to one `upload` alone.
+        """Removes everything whose key begins with `prefix`, which is the beginning of the prefix of some `upload`.
 
         That is how what an upload left is found when its program was killed before it could tell the key. A storage
         that does not offer this keeps such an object, and the job that should remove it shows this error.

@@ -71,7 +71,7 @@ def parts(tables: Tables) -> tuple[Part, ...]:
     """All tables that hold what a user has, in the order they are moved."""
     versioned = [value for value in vars(tables).values() if isinstance(value, VersionedTable)]
     found = [_part(tables, vt.table, vt) for vt in versioned]
-    found = [_part(tables, tables.conversation_sessions, None), *found]
+    found = [_part(tables, table, None) for table in (tables.conversation_sessions, tables.history_horizons)] + found
     return tuple(sorted(found, key=lambda part: _LAST.index(part.name) if part.name in _LAST else -1))
 
 
@@ -113,6 +113,14 @@ def counts(tables: Tables) -> Query:
             for part in parts(tables)
         )
     )
+
+
+@lru_cache
+def objects(tables: Tables) -> Query:
+    """(object_key, filename, content_hash) of every stored object that any version of a document names."""
+    table = tables.documents.table
+    chosen = (table.c.object_key, table.c.filename, table.c.content_hash)
+    return select(*chosen).where(owned(table), table.c.object_key.is_not(None)).distinct().order_by(table.c.object_key)
 
 
 @lru_cache

@@ -3,12 +3,14 @@
 ::
 
     {"record": "header", "format": "neuromem-user", "version": 1, "user_id": "anna", "exported_at": "…", "model": "…",
-     "dims": 384, "revision": "0004", "vectors": true, "rows": {"embeddings": 12, …}}
+     "dims": 384, "revision": "0004", "vectors": true, "rows": {"embeddings": 12, …}, "objects": 1}
     {"record": "row", "table": "embeddings", "values": {"memory_id": "…", "content": "likes tea", …}}
-    {"record": "end", "records": 120, "rows": {"embeddings": 12, …}, "sha256": "…"}
+    {"record": "object", "key": "…", "part": 1, "data": "…"}
+    {"record": "end", "records": 120, "rows": {"embeddings": 12, …}, "objects": 1, "sha256": "…"}
 
-Ids are texts, times ISO 8601, a vector is base64 of its numbers, two bytes each (IEEE 754, the high byte first). The
-checksum is over all records before the last, each as JSON with sorted keys and without blanks, and a line feed behind.
+`objects` counts the files whose bytes come along (see `object_records`); null where they were left out. Ids are texts,
+times ISO 8601, a vector is base64 of its numbers, two bytes each (IEEE 754, the high byte first). The checksum is over
+all records before the last, each as JSON with sorted keys and without blanks, and a line feed behind.
 """
 
 import base64
@@ -37,6 +39,7 @@ from neuromem.models import Tables
 from neuromem.queries.moving import VECTOR, Part, parts
 from neuromem.services.graph import node_values
 from neuromem.services.kv import named_entry
+from neuromem.services.object_records import OBJECT, ObjectRecords, Piece
 
 FORMAT, VERSION = "neuromem-user", 1
 
@@ -99,6 +102,7 @@ class Header:
     model: str
     dims: int
     rows: Mapping[str, int]
+    objects: int | None
 
 
 class Records:
@@ -108,9 +112,12 @@ class Records:
     id, and what only helps to search, is made anew. `model`: the model (id and dimensions) whose vectors can be used.
     """
 
-    def __init__(self, tables: Tables, user_id: str, model: tuple[str, int], now: datetime) -> None:
+    def __init__(
+        self, tables: Tables, user_id: str, model: tuple[str, int], now: datetime, objects: ObjectRecords
+    ) -> None:
         self._parts = {part.name: part for part in parts(tables)}
         self._user, self._model, self._now = user_id, model, now
+        self._objects = objects
         self._checksum = Checksum()
         self._header: Header | None = None
         self._ended = False
@@ -129,8 +136,11 @@ class Records:
         """Of the record that is read."""
         return self._checksum.records
 
-    def read(self, record: object) -> tuple[Part, Values] | None:
-        """The row a record holds, None where it holds none. Raises InvalidInputError, naming the record's number."""
+    def read(self, record: object) -> tuple[Part, Values] | Piece | None:
+        """The row or the bytes a record holds, None where it holds none.
+
+        Raises InvalidInputError, naming the record's number.
+        """
         before = self._checksum.records
         try:
             return self._read(record)
@@ -145,7 +155,7 @@ class Records:
                 f"the export is cut off: it ends with record {self.number} instead of its end record; export it again"
             )
 
-    def _read(self, record: object) -> tuple[Part, Values] | None:
+    def _read(self, record: object) -> tuple[Part, Values] | Piece | None:
         if not isinstance(record, Mapping):
             raise InvalidInputError(f"it is no JSON object but {type(record).__name__} {show(record)}")
         told = cast(Mapping[str, Any], record)
@@ -159,12 +169,21 @@ class Records:
             case "header":
                 self._header = _header(told, self._now)
             case "row":
+                if self._objects.begun:
+                    raise InvalidInputError("it is a row and follows an object; rows come first")
                 return self._row(told)
+            case "object":
+                return self._object(told)
             case "end":
                 self._end(told, checksum)
             case _:
-                raise InvalidInputError(f"record={show(kind)} is unknown; accepted: header, row, end")
+                raise InvalidInputError(f"record={show(kind)} is unknown; accepted: header, row, {OBJECT}, end")
         return None
+
+    def _object(self, told: Mapping[str, Any]) -> Piece:
+        if self.header.objects is None:
+            raise InvalidInputError("it is an object, and the header says that objects were left out")
+        return self._objects.read(told)
 
     def _end(self, told: Mapping[str, Any], checksum: str) -> None:
         for where, said in (("header", self.header.rows), ("end record", told.get("rows"))):
@@ -173,6 +192,11 @@ class Records:
                     f"the {where} speaks of {_many(said)}, but {_many(dict(self.counts))} came; "
                     "records are missing or were added"
                 )
+        self._objects.finish()
+        came = None if self.header.objects is None else self._objects.count
+        for where, said in (("header", self.header.objects), ("end record", told.get("objects"))):
+            if said != came:
+                raise InvalidInputError(f"the {where} speaks of {show(said)} objects, but {came or 'none'} came")
         if told.get("sha256") != checksum:
             raise InvalidInputError("the checksum is another one: records were changed or left out; export it again")
         self._ended = True
@@ -251,6 +275,11 @@ class Records:
     def _session(self, row: Values) -> None:
         checks.whole(row["message_count"], "message_count", 0, checks.MAX_PLACE)
 
+    def _horizon(self, row: Values) -> None:
+        for name in ("before", "purged_at"):
+            if row[name] > self._now + _SKEW:
+                raise InvalidInputError(f"{name}={row[name].isoformat()} lies in the future")
+
     def _entry(self, row: Values) -> None:
         """An entry is named by whose it is, so that set again it is the same."""
         named = named_entry(row["namespace"], self._user, row["key"])
@@ -278,13 +307,17 @@ class Records:
     def _document(self, row: Values) -> None:
         _shape(row, "metadata_", dict)
         _shape(row, "tags", list)
-        row["object_key"] = None  # a key of another storage, or of another user's file
+        if row["object_key"] is not None and self.header.objects is not None:
+            self._objects.name(row)
+        else:
+            row["object_key"] = None
 
 
 _RULES: Mapping[str, Callable[[Records, Values], None]] = {
     "embeddings": Records._memory,  # pyright: ignore[reportPrivateUsage]
     "conversations": Records._message,  # pyright: ignore[reportPrivateUsage]
     "conversation_sessions": Records._session,  # pyright: ignore[reportPrivateUsage]
+    "history_horizons": Records._horizon,  # pyright: ignore[reportPrivateUsage]
     "key_values": Records._entry,  # pyright: ignore[reportPrivateUsage]
     "memory_sources": Records._link,  # pyright: ignore[reportPrivateUsage]
     "graph_nodes": Records._node,  # pyright: ignore[reportPrivateUsage]
@@ -304,12 +337,14 @@ def _header(told: Mapping[str, Any], now: datetime) -> Header:
     rows = told.get("rows")
     if not isinstance(rows, Mapping):
         raise InvalidInputError(f"rows must say how many rows there are of each table, got {show(rows)}")
+    objects = told.get("objects")
     return Header(
         user_id=checks.name(told.get("user_id"), "user_id"),
         exported_at=exported_at,
         model=checks.name(told.get("model"), "model"),
         dims=checks.whole(told.get("dims"), "dims", 1, 16_000),
         rows={str(name): count for name, count in cast(Mapping[Any, Any], rows).items() if count},
+        objects=None if objects is None else checks.whole(objects, "objects", 0, checks.MAX_PLACE),
     )
 
 

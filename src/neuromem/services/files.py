@@ -34,7 +34,7 @@ from neuromem.services import rows
 from neuromem.services.file_processor import MAX_FILENAME, FileProcessor
 from neuromem.services.memories import cursor_of, position
 from neuromem.services.search import UNCHANGED, SearchService, external_key, memory_row
-from neuromem.services.uploads import Upload, uploading
+from neuromem.services.uploads import Uploads
 from neuromem.types import (
     Document,
     FileHit,
@@ -137,20 +137,13 @@ class FileService:
         content = await self._content(about.filename, data)
         hash = await asyncio.to_thread(lambda: sha256(content).hexdigest())
         if known := await self._stored_before(user_id, about.filename, hash):
-            return known
+            return await self._bring(user_id, known, content, self._storage, origin) if _lacks_bytes(known) else known
         text = await self._processor.process(about.filename, content, progress=_reading(progress))
         read = await self._embedded(_Read(about, "upload", len(content), hash, text), progress)
         _tell(progress, "storing", 0, 1)
-        async with uploading(
-            self._session,
-            self._storage,
-            self._policy,
-            user_id=user_id,
-            name=f"file{_SUFFIXES[text.file_type]}",
-            data=content,
-            mime_type=text.mime_type,
-        ) as upload:
-            document = await self._store(user_id, read, origin, upload)
+        async with Uploads(self._session, self._storage, self._policy, user_id) as uploads:
+            key = await uploads.put(text.file_type, content)
+            document = await self._store(user_id, read, origin, uploads, key)
         _tell(progress, "storing", 1, 1)
         return document
 
@@ -170,7 +163,7 @@ class FileService:
         page = DocumentPage(1, clean(text))
         document = DocumentText("text", MIME_TYPES["text"], about.filename, (page,))
         read = await self._embedded(_Read(about, "text", len(encoded), hash, document), progress)
-        return await self._store(user_id, read, origin, None)
+        return await self._store(user_id, read, origin)
 
     async def _content(self, filename: str, data: bytes | Path) -> bytes:
         if isinstance(data, bytes):
@@ -214,7 +207,24 @@ class FileService:
             raise InvalidInputError(f"{model}.batches gave {len(vectors)} of {len(pieces)} texts; it must give all")
         return replace(read, pieces=pieces, vectors=vectors)
 
-    async def _store(self, user_id: str, read: _Read, origin: str, upload: Upload | None) -> Document:
+    async def _bring(
+        self, user_id: str, known: Document, content: bytes, storage: ObjectStorage, origin: str
+    ) -> Document:
+        """Stores the bytes of a document that was imported without them; nothing else of it changes."""
+        async with Uploads(self._session, storage, self._policy, user_id) as uploads:
+            values = {"object_key": await uploads.put(known.file_type, content)}
+            row = await self._locked(user_id, known.document_id)
+            await uploads.keep(self._session)
+            if row["object_key"] is not None:  # another was quicker
+                await uploads.discard(self._session)
+                values = {}
+            stamp, mine = self._session.stamp(origin), queries.owned(self._tables, user_id, row["document_id"])
+            now = await versioned.append(self._session, self._tables.documents, row, values, stamp, where=mine)
+        return replace(rows.document(now, View(now=stamp.at)), stored_before=True)
+
+    async def _store(
+        self, user_id: str, read: _Read, origin: str, uploads: Uploads | None = None, key: str | None = None
+    ) -> Document:
         """The row, its passages and the object in one transaction; the stored document where another was quicker."""
         vt, stamp = self._tables.documents, self._session.stamp(origin)
         document_id = _document_id(user_id, read.about.filename, read.hash)
@@ -222,19 +232,19 @@ class FileService:
         start, version = versioned.check_known(read.about.known_at, stamp), stamp.version
         passages, links = self._passages(user_id, document_id, read, stamp)
         await self._session.hold(user_id)
-        if upload is not None:
-            await upload.keep(self._session)  # before what may take long: from here on it need not be renewed
+        if uploads is not None:
+            await uploads.keep(self._session)  # before what may take long: from here on it need not be renewed
         await versioned.lock_name(self._session, f"{vt.table.fullname}/{document_id}")
         view = View(now=stamp.at)
         statement = queries.one(self._tables, user_id, document_id, view)
         if found := (await self._session.execute(statement)).mappings().first():
-            if upload is not None:
-                await upload.discard(self._session)
+            if uploads is not None:
+                await uploads.discard(self._session)
             return replace(rows.document(found, view), stored_before=True)
         ended = (await self._session.execute(versioned.ends(vt, mine, [document_id]))).first()
         if ended is not None:  # it was deleted once
             start, version = max(start, ended.ended), max(version, ended.newest + 1)
-        values = _values(user_id, document_id, read, None if upload is None else upload.key)
+        values = _values(user_id, document_id, read, key)
         row = versioned.new_row(stamp, values, known_from=start, version=version)
         await self._session.execute(insert(vt.table).values(row))
         for passage in passages:
@@ -368,10 +378,15 @@ class FileService:
         return pages[page - 1]
 
     async def stored(self, user_id: str, document_id: MemoryRef, view: View) -> StoredFile:
-        """Where the bytes of a document are; raises NotFoundError."""
+        """Where the bytes of a document are; raises NotFoundError, also where they were left out of an import."""
         document = await self.get(user_id, document_id, view)
         if document is None:
             raise _unknown(user_id, document_id)
+        if _lacks_bytes(document):
+            raise NotFoundError(
+                f"the bytes of {show(document.filename)} (document {document_id}) are not here: they were left out "
+                "when the user was exported or imported; upload the file again, or read its text with get_text()"
+            )
         if document.object_key is not None:
             return StoredFile(document.filename, document.object_key, b"")
         return StoredFile(document.filename, None, (await self.text(user_id, document_id, view)).encode())
@@ -394,7 +409,9 @@ class FileService:
         return View(now=self._session.clock.now())
 
 
-_SUFFIXES: Mapping[str, str] = {"text": ".txt", "markdown": ".md", "html": ".html", "pdf": ".pdf", "docx": ".docx"}
+def _lacks_bytes(document: Document) -> bool:
+    """Whether it was imported without them; one made from text has none to lack."""
+    return document.object_key is None and document.source_type == "upload"
 
 
 def _document_id(user_id: str, filename: str, hash: str) -> uuid.UUID:

@@ -1,8 +1,8 @@
 """Puts an exported user into another database.
 
-First everything is read and checked, and kept in a temporary file; then missing vectors are made; last, one transaction
-stores it all. So nothing is written of an export that is broken, and no transaction waits for whoever sends the records
-or for a model.
+First everything is read and checked, and kept in temporary files; then missing vectors are made, and the bytes of files
+put into the storage, where they are doomed until, last, one transaction stores all rows. So nothing is written of an
+export that is broken, and no transaction waits for whoever sends the records, for a model or for a storage.
 """
 
 import asyncio
@@ -26,18 +26,20 @@ from neuromem.db import Session
 from neuromem.models import Tables
 from neuromem.queries import moving as queries
 from neuromem.queries.moving import VECTOR, Part
-from neuromem.services.export_records import Header, Records, Values, numbers
+from neuromem.services.export_records import Records, Values, numbers
 from neuromem.services.extraction_jobs import ExtractionJobs
+from neuromem.services.imported_objects import Destination, ObjectSpool, put_there
+from neuromem.services.object_records import ObjectRecords, Piece
 from neuromem.types import ImportedUser
 
 type Given = AsyncIterable[Mapping[str, Any]] | Iterable[Mapping[str, Any]]
 type ImportProgress = Callable[[str, int, int | None], None]
-"""Told what is being done ("reading", "embedding", "storing"), how much of it is done, and how much there is (None: not
-known yet)."""
+"""Told what is being done ("reading", "embedding", "uploading", "storing"), how much of it is done, and how much there
+is (None: not known yet)."""
 
 _BATCH_ROWS, _BATCH_BYTES = 256, 1_000_000
 _REMEMBERED_BYTES = 32_000_000
-_MEMORIES = "embeddings"
+_MEMORIES, _DOCUMENTS = "embeddings", "documents"
 
 
 @dataclass
@@ -72,7 +74,7 @@ class _Spool:
 
 
 class UserImport:
-    """One import of one user. `session` opens a transaction, `read` one that only reads."""
+    """One import of one user. `session` opens a transaction; files go to `destination` (None: they are left out)."""
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class UserImport:
         embedding: EmbeddingProvider,
         user_id: str,
         progress: ImportProgress | None = None,
+        destination: Destination | None = None,
     ) -> None:
         self._session = session
         self._embedding = embedding
@@ -88,23 +91,26 @@ class UserImport:
         self._progress = progress or _silent
         self._vectors = _Remembered(_REMEMBERED_BYTES // (4 * embedding.dims))
         self._embedded = 0
+        self._destination = destination
+        self._objects = ObjectRecords(None if destination is None else destination.limits)
 
     async def run(self, records: Given) -> ImportedUser:
         """Restores the user, all or nothing.
 
         Raises InvalidInputError (a record is wrong, or some are missing), ConflictError (the user has something
-        already, or the ids are another's), ProviderError.
+        already, or the ids are another's), ConfigurationError (there are
+        files, and no storage), ProviderError.
         """
         given = _steadily(records)
         async with self._session() as session:
             await self._refuse_if_there(session)
             tables, now = session.tables, session.clock.now()
-        reader = Records(tables, self._user, (self._embedding.model_id, self._embedding.dims), now)
-        with closing(_Spool()) as read, closing(_Spool()) as ready:
-            await self._read(given, reader, read)
+        model = (self._embedding.model_id, self._embedding.dims)
+        reader = Records(tables, self._user, model, now, self._objects)
+        with closing(_Spool()) as read, closing(_Spool()) as ready, closing(ObjectSpool()) as files:
+            await self._read(given, reader, read, files)
             missing = await self._embed(read, ready, tables, reader.counts[_MEMORIES])
-            done = await self._store(ready if missing else read, reader)
-        return done
+            return await self._store(ready if missing else read, files, reader)
 
     async def _refuse_if_there(self, session: Session) -> None:
         found = await session.fetch(queries.any_row(session.tables), {"user_id": self._user})
@@ -114,12 +120,17 @@ class UserImport:
                 "import as another user, or delete this one first"
             )
 
-    async def _read(self, given: AsyncIterator[Any], reader: Records, spool: _Spool) -> None:
-        """Checks every record and keeps the rows."""
+    async def _read(self, given: AsyncIterator[Any], reader: Records, spool: _Spool, files: ObjectSpool) -> None:
+        """Checks every record and keeps the rows and the bytes."""
         batch, size = _Batch("", 0, 0, []), 0
         async for record in given:
             found = reader.read(record)
-            if found is not None:
+            if self._destination is not None and reader.number == 1:
+                self._destination.refuse_without_storage(reader.header.objects)
+            if isinstance(found, Piece):
+                if self._destination is not None:
+                    await asyncio.to_thread(files.append, found)
+            elif found is not None:
                 part, row = found
                 full = len(batch.rows) >= _BATCH_ROWS or size >= _BATCH_BYTES
                 if batch.table != part.name or full:
@@ -169,19 +180,31 @@ class UserImport:
         self._vectors.add(fresh)
         return found
 
-    async def _store(self, spool: _Spool, reader: Records) -> ImportedUser:
-        header, stored = reader.header, 0
-        total = reader.counts.total()
-        async with self._session() as session:
-            await session.hold(self._user, alone=True)
-            await self._refuse_if_there(session)
-            by_name = {part.name: part for part in queries.parts(session.tables)}
-            for batch in spool:
-                await self._store_batch(session, by_name[batch.table], batch)
-                stored += len(batch.rows)
-                self._progress("storing", stored, total)
-            await self._check(session)
-            return await self._finished(session, header, reader)
+    async def _store(self, spool: _Spool, files: ObjectSpool, reader: Records) -> ImportedUser:
+        async with self._session() as session:  # which has no connection before its first statement
+            named, tell = self._objects.named, self._progress
+            async with put_there(session, self._destination, self._user, files, named=named, progress=tell) as (
+                uploads,
+                keys,
+            ):
+                await session.hold(self._user, alone=True)
+                await self._refuse_if_there(session)
+                if uploads is not None:
+                    await uploads.keep(session)
+                await self._store_rows(session, spool, keys, reader.counts.total())
+                await self._check(session)
+                return await self._finished(session, reader, len(keys))
+
+    async def _store_rows(self, session: Session, spool: _Spool, keys: Mapping[str, str], total: int) -> None:
+        stored = 0
+        by_name = {part.name: part for part in queries.parts(session.tables)}
+        for batch in spool:
+            if batch.table == _DOCUMENTS:
+                for row in batch.rows:
+                    row["object_key"] = keys.get(row["object_key"])
+            await self._store_batch(session, by_name[batch.table], batch)
+            stored += len(batch.rows)
+            self._progress("storing", stored, total)
 
     async def _store_batch(self, session: Session, part: Part, batch: _Batch) -> None:
         vector = part.columns[VECTOR].name if part.vectors else ""
@@ -215,15 +238,16 @@ class UserImport:
                 f"the export is not sound: a vector belongs to message {found[0]['message_id']}, which it does not hold"
             )
 
-    async def _finished(self, session: Session, header: Header, reader: Records) -> ImportedUser:
+    async def _finished(self, session: Session, reader: Records, objects: int) -> ImportedUser:
         """Has done in the background what is left to do."""
+        header = reader.header
         waiting = await session.execute(queries.embed_the_rest(session.tables), {"user_id": self._user})
         return ImportedUser(
             user_id=self._user,
             exported_from=header.user_id,
             exported_at=header.exported_at,
             rows=dict(reader.counts),
-            objects=0,
+            objects=objects,
             embedded=self._embedded,
             waiting=cast(Any, waiting).rowcount,
             unextracted=await ExtractionJobs(session).unextracted(self._user),

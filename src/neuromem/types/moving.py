@@ -12,9 +12,9 @@ class ImportedUser(Value):
     """What an import put there.
 
     `exported_from`: the user's id in the export, made at `exported_at`. `rows`: how many of each table, all versions
-    counted. `objects`: stored files. `embedded`: texts of memories whose vectors had to be made anew. `waiting`:
-    messages whose vectors are being made in the background. `unextracted`: turns from which nothing was extracted yet
-    (`nm.extract(user_id)` has it done).
+    counted. `objects`: files whose bytes came along. `embedded`: texts of memories whose vectors had to be made anew.
+    `waiting`: messages whose vectors are being made in the background. `unextracted`: turns from which nothing was
+    extracted yet (`nm.extract(user_id)` has it done).
     """
 
     user_id: str
