@@ -8,6 +8,7 @@ Every tenant has its share of the memories; searches, reads and writes are those
 import argparse
 import asyncio
 import hashlib
+import os
 import random
 import time
 from typing import Any
@@ -131,8 +132,11 @@ def options() -> argparse.Namespace:
 
 async def main() -> None:
     chosen = options()
+    busy = os.getloadavg()[0]
     async with measuring.database(chosen.url, None) as url:
         figures = await measure(url, chosen.memories, chosen.tenants, chosen.calls)
+    # Of a minute before and of the last one: what others did on this machine is in the figures.
+    figures["load average"] = [round(busy, 1), round(os.getloadavg()[0], 1)]
     for name in ("create_many inline", "create_many async"):
         print(f"  {name:<32} {figures[name]['per second']:8,} memories a second")
     for name, found in figures["milliseconds"].items():

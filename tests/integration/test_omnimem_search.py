@@ -283,3 +283,12 @@ async def test_many_memories_are_found_by_the_index(open_record: OpenRecord, mon
     all_texts = [f"w{n} v{n % 7} u{n % 5}" for n in range(400)]
     exact = sorted((sum(map(operator.mul, asked, model._vector(text))) for text in all_texts), reverse=True)[:20]
     assert [hit.score for hit in found] == pytest.approx(exact, abs=2e-3)
+
+
+async def test_filters_that_python_calls_equal_stay_apart(record: OmniMemClient) -> None:
+    """Statements are kept by filter; 1, 1.0 and True are equal to Python, but not to a filter."""
+    await record.create_many([NewMemory(f"m{n}", metadata={"x": x}) for n, x in enumerate([1, True, "1"])])
+    for _ in range(2):
+        for value, expected in [(1, ["m0"]), (True, ["m1"]), (1.0, ["m0"]), ("1", ["m2"])]:
+            found = await record.list(filters=F("metadata.x") == value)
+            assert [memory.text for memory in found] == expected

@@ -172,7 +172,9 @@ HEAVY = ["onnxruntime", "onnx", "openai", "torch", "sentence_transformers", "tok
 HEAVY += ["boto3", "botocore", "pypdf", "docx", "lxml", "puremagic", "charset_normalizer"]
 
 
-@pytest.mark.parametrize("package", ["neuromem", "memground.postgres.embedded", "memground.embedding"])
+@pytest.mark.parametrize(
+    "package", ["neuromem", "omnimem", "omnimem.client", "memground.postgres.embedded", "memground.embedding"]
+)
 def test_importing_is_light(package: str) -> None:
     """What only some programs need is imported when it is used."""
     program = f"import sys, {package}; print(*sorted(set({HEAVY!r}) & set(sys.modules)))"

@@ -109,6 +109,10 @@ def test_unknown_fields_in_json_are_refused() -> None:
         Memory.from_dict({**memory().to_dict(), "colour": 1})
     with pytest.raises(InvalidInputError, match="no field 'tenant'"):
         Scope.from_dict({"tenant": "a"})
+    with pytest.raises(InvalidInputError, match="Memory lacks memory_id, record_id"):
+        Memory.from_dict({"version": 1})
+    with pytest.raises(InvalidInputError, match="read from an object"):
+        Memory.from_dict([1])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

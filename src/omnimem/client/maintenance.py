@@ -119,7 +119,7 @@ class Maintenance:
                 memory = Memory.from_dict(value)
                 memory_key(memory.memory_id)
                 memory_key(memory.record_id, "record_id")
-            except (InvalidInputError, TypeError) as error:
+            except InvalidInputError as error:
                 raise InvalidInputError(f"record {number}: {error}") from None
             if not self._scope.admits(memory.scope):
                 raise InvalidInputError(f"record {number}: its scope lies outside the scope of this client")

@@ -2,7 +2,7 @@
 
 import types
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from datetime import datetime
 from typing import Any, Self, cast
 
@@ -69,6 +69,13 @@ def known_fields(model: type, value: object) -> dict[str, Any]:
     given = cast(Mapping[Any, Any], value)
     if unknown := [show(key) for key in given if key not in names]:
         raise InvalidInputError(f"{model.__name__} has no field {', '.join(unknown)}; accepted: {', '.join(names)}")
+    needed = [
+        item.name
+        for item in fields(cast(Any, model))
+        if item.init and item.default is MISSING and item.default_factory is MISSING
+    ]
+    if missing := [key for key in needed if key not in given]:
+        raise InvalidInputError(f"{model.__name__} lacks {', '.join(missing)}")
     return {str(key): item for key, item in given.items()}
 
 

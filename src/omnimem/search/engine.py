@@ -14,7 +14,7 @@ from omnimem.models import Explanation, Memory, Scope, SearchHit, SearchQuery, S
 from omnimem.models.cursor import read_cursor, write_cursor
 from omnimem.models.filter import ArmHit
 from omnimem.search.fusion import rrf, rrf_share
-from omnimem.search.query_builder import KEYWORD, SEMANTIC, Plan, asked_of, plan
+from omnimem.search.query_builder import KEYWORD, MAX_DEPTH, SEMANTIC, Plan, asked_of, plan
 from omnimem.storage.base import Candidate, Storage, Work
 
 
@@ -98,11 +98,13 @@ class SearchEngine:
             index = self._storage.vectors if name == SEMANTIC else self._storage.keywords
             selection = asked_of(planned.selection, index.capabilities, name)
             within = work if index.capabilities.place == self._storage.records.capabilities.place else None
+            # What is filtered afterwards must be sought for more widely.
+            depth = planned.depth if selection.filter == planned.selection.filter else MAX_DEPTH
             if name == SEMANTIC:
                 assert vector is not None
-                found = await self._storage.vectors.candidates(within, vector, selection, limit=planned.depth)
+                found = await self._storage.vectors.candidates(within, vector, selection, limit=depth)
             else:
-                found = await self._storage.keywords.candidates(within, text, selection, limit=planned.depth)
+                found = await self._storage.keywords.candidates(within, text, selection, limit=depth)
             arms.append(_Arm(name, weight, found))
         return arms
 

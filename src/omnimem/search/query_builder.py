@@ -13,6 +13,8 @@ from omnimem.models import Scope, SearchQuery, read_filters
 from omnimem.storage.base import Capabilities, Selection
 
 SEMANTIC, KEYWORD = "semantic", "keyword"
+MAX_DEPTH = 1_000
+"""Candidates an arm proposes at most."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ def plan(query: SearchQuery, scope: Scope, as_of: datetime | None, depth: int | 
     return Plan(
         selection=Selection(scope, read_filters(query.filters), as_of),
         weights={arm: weight for arm, weight in weights.items() if weight > 0},
-        depth=depth or min(1_000, max(100, 10 * query.limit)),
+        depth=depth or min(MAX_DEPTH, max(100, 10 * query.limit)),
         start=start,
     )
 

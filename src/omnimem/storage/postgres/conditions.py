@@ -5,7 +5,7 @@ hold one tenant's values for the next: it has none.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache, wraps
 from typing import Any, Concatenate
 
@@ -25,19 +25,31 @@ _KEPT = 128
 
 
 @dataclass(frozen=True)
+class Exactly:
+    """A filter that equals only what is written the same: 1 == True, but they are no equal filters."""
+
+    written: str
+    filter: Filter = field(compare=False, repr=False)
+
+    @classmethod
+    def of(cls, filter: Filter | None) -> "Exactly | None":
+        return None if filter is None else cls(repr(filter), filter)
+
+
+@dataclass(frozen=True)
 class Shape:
     """Which conditions a read has: on which dimensions, on tags, in the past, passing a filter."""
 
     dimensions: tuple[str, ...] = ()
     tagged: bool = False
     past: bool = False
-    where: Filter | None = None
+    where: Exactly | None = None
 
     @classmethod
     def of(cls, selection: Selection) -> "Shape":
         scope = selection.scope
         dimensions = tuple(dimension for dimension, _ in scope.dimensions)
-        return cls(dimensions, bool(scope.tags), selection.as_of is not None, selection.filter)
+        return cls(dimensions, bool(scope.tags), selection.as_of is not None, Exactly.of(selection.filter))
 
     def in_scope(self, table: FromClause) -> list[ColumnElement[bool]]:
         """The rows of the scope :scope_…, :scope_tags."""
@@ -55,19 +67,23 @@ class Shape:
 
     def passing(self, tables: Tables) -> list[ColumnElement[bool]]:
         """The records that pass the filter."""
-        return [] if self.where is None else [compile_sql(self.where, filter_columns(tables))]
+        return [] if self.where is None else [compile_sql(self.where.filter, filter_columns(tables))]
 
     def found(self, tables: Tables, table: FromClause, *, ended: bool) -> list[ColumnElement[bool]]:
         """The rows of an index meant; `ended`: it is one of rows whose record was superseded."""
         conditions = self.in_scope(table)
         if self.past:
             conditions.append(then_current(table) if ended else table.c.created_time <= AS_OF)
-        if self.where is not None:
-            truth = tables.memories
-            conditions.append(
-                exists().where(truth.c.record_id == table.c.record_id, *self.passing(tables)).correlate(table)
-            )
-        return conditions
+        return [*conditions, *self.filtered(tables, table)]
+
+    def filtered(self, tables: Tables, table: FromClause) -> list[ColumnElement[bool]]:
+        """The rows of an index whose record passes the filter."""
+        if self.where is None:
+            return []
+        truth = tables.memories
+        # The scope once more: the planner may read the truth first, and then should read no other tenant's.
+        same = [truth.c.record_id == table.c.record_id, *Shape(self.dimensions).in_scope(truth)]
+        return [exists().where(*same, *self.passing(tables)).correlate(table)]
 
 
 AS_OF: ColumnElement[Any] = bindparam("as_of", type_=DateTime(timezone=True))
@@ -98,16 +114,11 @@ def filter_columns(tables: Tables) -> dict[str, FilterColumn]:
 def built_once[**P](
     build: Callable[Concatenate[Tables, Shape, P], Query],
 ) -> Callable[Concatenate[Tables, Shape, P], Query]:
-    """Keeps the statements `build` returns: building one takes longer than running it.
-
-    One with a filter is built anew each time, because filters that compare equal may differ (1 == True).
-    """
+    """Keeps the statements `build` returns: building one takes longer than running it."""
     kept = lru_cache(_KEPT)(build)
 
     @wraps(build)
     def statement(tables: Tables, shape: Shape, *args: P.args, **kwargs: P.kwargs) -> Query:
-        if shape.where is not None:
-            return build(tables, shape, *args, **kwargs)
         return kept(tables, shape, *args, **kwargs)  # pyright: ignore[reportArgumentType]  # all of them hash
 
     return statement

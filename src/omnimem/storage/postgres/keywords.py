@@ -99,9 +99,8 @@ def _candidates(tables: Tables, shape: Shape, column: str, limit: int) -> Query:
     table: Table = tables.keywords_ever if shape.past else tables.keywords
     unfiltered = Shape(shape.dimensions, shape.tagged, shape.past)
     where = unfiltered.found(tables, table, ended=True)
-    further = Shape(where=shape.where).found(tables, table, ended=True)
     ids = table.c.memory_id.concat(literal(_SEPARATOR, Text)).concat(table.c.record_id)
-    return KeywordArm(table.c[column]).candidates(ids, where, limit=limit, further=further)
+    return KeywordArm(table.c[column]).candidates(ids, where, limit=limit, further=shape.filtered(tables, table))
 
 
 @built_once
