@@ -12,12 +12,21 @@ import pytest
 from sqlalchemy import text
 
 from memground.clock import ManualClock
-from neuromem import ConflictError, Fact, InvalidInputError, NeuroMemory, NewMessage, ProviderError, Triple
+from neuromem import (
+    ConflictError,
+    Fact,
+    InvalidInputError,
+    NeuroMemory,
+    NewMessage,
+    ProviderError,
+    Triple,
+)
 from neuromem.queries.moving import STAYS, parts
 from neuromem.services.export_records import Checksum
+from support import law_digest
 from support.calls import PRESENT_ONLY, READS, call, settle, state
 from support.embeddings import HashEmbedding
-from support.law import START, answers, differences, live, moments, plan, random_steps
+from support.law import START, WORDS, answers, differences, live, moments, plan, random_steps
 from support.moving import Exported, records_of, row, sealed, small_export, version_of
 from support.sound import check_sound
 
@@ -29,7 +38,10 @@ def clock() -> ManualClock:
 
 @pytest.fixture(scope="module")
 async def here(database_url: str, clock: ManualClock) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, HashEmbedding(), schema="move_from", clock=clock) as mind:
+    llm = law_digest.model(WORDS)
+    async with NeuroMemory(
+        database_url, HashEmbedding(), llm, schema="move_from", clock=clock, auto_extract=False
+    ) as mind:
         yield mind
 
 
@@ -87,6 +99,8 @@ async def test_every_call_answers_as_before(
     clock.advance(timedelta(seconds=1))
     await there.import_user_data(user, await records_of(here, user))
     for name, arguments in READS.items():
+        if name == "files.download_url":  # which a document made from text has not
+            continue
         asked = arguments(world)
         assert await call(there, name, asked) == await call(here, name, asked), name
         if name not in PRESENT_ONLY:

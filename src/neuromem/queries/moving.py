@@ -71,7 +71,7 @@ def parts(tables: Tables) -> tuple[Part, ...]:
     """All tables that hold what a user has, in the order they are moved."""
     versioned = [value for value in vars(tables).values() if isinstance(value, VersionedTable)]
     found = [_part(tables, vt.table, vt) for vt in versioned]
-    found = [_part(tables, tables.conversation_sessions, None), *found]
+    found = [_part(tables, table, None) for table in (tables.conversation_sessions, tables.history_horizons)] + found
     return tuple(sorted(found, key=lambda part: _LAST.index(part.name) if part.name in _LAST else -1))
 
 

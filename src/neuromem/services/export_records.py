@@ -251,6 +251,12 @@ class Records:
     def _session(self, row: Values) -> None:
         checks.whole(row["message_count"], "message_count", 0, checks.MAX_PLACE)
 
+    def _horizon(self, row: Values) -> None:
+        if row["before"] > self._now + _SKEW:
+            raise InvalidInputError(
+                f"before={row['before'].isoformat()} lies in the future (it is {self._now.isoformat()})"
+            )
+
     def _entry(self, row: Values) -> None:
         """An entry is named by whose it is, so that set again it is the same."""
         named = named_entry(row["namespace"], self._user, row["key"])
@@ -285,6 +291,7 @@ _RULES: Mapping[str, Callable[[Records, Values], None]] = {
     "embeddings": Records._memory,  # pyright: ignore[reportPrivateUsage]
     "conversations": Records._message,  # pyright: ignore[reportPrivateUsage]
     "conversation_sessions": Records._session,  # pyright: ignore[reportPrivateUsage]
+    "history_horizons": Records._horizon,  # pyright: ignore[reportPrivateUsage]
     "key_values": Records._entry,  # pyright: ignore[reportPrivateUsage]
     "memory_sources": Records._link,  # pyright: ignore[reportPrivateUsage]
     "graph_nodes": Records._node,  # pyright: ignore[reportPrivateUsage]
