@@ -12,7 +12,15 @@ import pytest
 from sqlalchemy import text
 
 from memground.clock import ManualClock
-from neuromem import ConflictError, Fact, InvalidInputError, NeuroMemory, NewMessage, ProviderError, Triple
+from neuromem import (
+    ConflictError,
+    Fact,
+    InvalidInputError,
+    NeuroMemory,
+    NewMessage,
+    ProviderError,
+    Triple,
+)
 from neuromem.queries.moving import STAYS, parts
 from neuromem.services.export_records import Checksum
 from support import law_digest

@@ -28,6 +28,7 @@ from neuromem.providers.s3_storage import S3Storage
 from neuromem.providers.storage import ObjectStorage
 from neuromem.services.conversations import ConversationService
 from neuromem.services.extraction import MemoryExtractionService
+from neuromem.services.file_processor import FileProcessor
 from neuromem.services.files import FileService
 from neuromem.services.graph import GraphService
 from neuromem.services.graph_memory import GraphMemoryService
@@ -141,6 +142,7 @@ TAKES: dict[Callable[..., Any], str] = {
     ReflectionService.__init__: "session embedding llm",
     NeuroMemory.digest: "user_id",
     FileService.__init__: "session embedding storage",
+    FileProcessor.process: "filename data",
     FilesFacade.upload: "user_id filename data",
     GraphService.__init__: "session",
     GraphMemoryService.__init__: "session",
@@ -167,6 +169,7 @@ METHODS: dict[type, str] = {
     GraphMemoryService: "store_triples find_entity_facts",
     FilesFacade: "upload create_from_text list search get download_url delete",
     FileService: "upload",
+    FileProcessor: "process",
     KVService: "set get list delete batch_set",
     SearchService: "scored_search",
     MemoryExtractionService: "_classify_messages",

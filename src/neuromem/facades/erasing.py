@@ -77,7 +77,7 @@ class Erasing:
             )
         asked_at = context.clock.now()
         async with context.write() as session:
-            done = await ErasureService(session, extraction=context.extraction).erase(target)
+            done = await ErasureService(session, extraction=context.extraction, digest=context.digest).erase(target)
         after = Aftermath(source, context.storage)
         objects_left = await after.objects_left(done)
         kept = await after.forget(target, done)

@@ -40,7 +40,9 @@ DIGEST = "digest"
 LIMIT = "limit"
 """In a job's payload: how many memories to read."""
 
-_READ = "read"
+READ = "read"
+"""In a mark: the fingerprint of what was read."""
+
 _NOT_LIVED = (MemoryType.INSIGHT, MemoryType.DOCUMENT)
 """What a digest does not read: what it wrote itself, and what files say."""
 
@@ -57,7 +59,7 @@ def _news(tables: Tables) -> list[ColumnElement[bool]]:
     table, mark = tables.embeddings.table, tables.memory_sources.table
     its_own = (owned(mark), mark.c.source_id == table.c.memory_id, mark.c.derived_kind == DIGEST, known_now(mark))
     # Looked up for each: as a join, where statistics lag behind, every memory would be compared with every mark.
-    read = select(mark.c.span[_READ].astext).where(*its_own).limit(1).correlate(table).scalar_subquery()
+    read = select(mark.c.span[READ].astext).where(*its_own).limit(1).correlate(table).scalar_subquery()
     lived = (table.c.memory_type != kind for kind in _NOT_LIVED)
     return [owned(table), known_now(table), *lived, read.is_distinct_from(said(table))]
 
@@ -134,7 +136,7 @@ def mark(tables: Tables, user_id: str, ids: bytes, run: uuid.UUID, stamp: Stamp)
         "derived_id": literal(run, UUID),
         "source_kind": literal("memory", String),
         "source_id": table.c.memory_id,
-        "span": func.jsonb_build_object(literal(_READ, String), said(table), type_=JSONB),
+        "span": func.jsonb_build_object(literal(READ, String), said(table), type_=JSONB),
     }
     read = select(*values.values()).where(table.c.user_id == user_id, table.c.id.in_(_listed(ids)))
     return insert(tables.memory_sources.table).from_select(list(values), read)

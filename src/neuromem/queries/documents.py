@@ -4,15 +4,30 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import UUID, BigInteger, ColumnElement, Integer, Text, and_, any_, bindparam, cast, func, select, tuple_
+from sqlalchemy import (
+    UUID,
+    BigInteger,
+    ColumnElement,
+    Integer,
+    Text,
+    and_,
+    any_,
+    bindparam,
+    cast,
+    exists,
+    func,
+    select,
+    tuple_,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import FilterColumn, compile_sql
-from memground.postgres.versioned import known
+from memground.postgres.versioned import known, known_now
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.scope import Shape, built_once
+from neuromem.types import MemoryType
 
 PAGE_BREAK = "\f"
 """Between the pages of a document's text; no page holds one."""
@@ -97,6 +112,15 @@ def in_files(tables: Tables, shape: Shape) -> ColumnElement[bool]:
         )
     )
     return memory.c.memory_id.in_(passages)
+
+
+def passages_of(tables: Tables, user_id: str, document_id: uuid.UUID) -> Query:
+    """(memory_id) of the passages of a document: memories of that type that came from it."""
+    memory, link = tables.embeddings.table, tables.memory_sources.table
+    its = (link.c.user_id == user_id, link.c.derived_id == memory.c.memory_id, link.c.derived_kind == "memory")
+    here = exists().where(*its, known_now(link), link.c.source_kind == "document", link.c.source_id == document_id)
+    mine = (memory.c.user_id == user_id, known_now(memory), memory.c.memory_type == MemoryType.DOCUMENT)
+    return select(memory.c.memory_id).where(*mine, here)
 
 
 def passages(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:

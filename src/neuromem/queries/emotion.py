@@ -1,5 +1,8 @@
 """Statements over the emotions that memories tell of (`metadata.emotion`)."""
 
+import uuid
+from collections.abc import Collection, Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -9,17 +12,21 @@ from sqlalchemy import (
     Integer,
     String,
     Subquery,
+    Update,
     and_,
     bindparam,
     case,
     cast,
+    exists,
     func,
     literal,
     select,
+    update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.postgres.engine import Query
+from memground.postgres.erasing import among
 from memground.postgres.versioned import known, known_now
 from memground.view import View
 from neuromem.models import Tables
@@ -120,6 +127,28 @@ def profile(tables: Tables, user_id: str, view: View) -> Query:
     """The words of the last digest the view knows."""
     table = tables.emotion_profiles.table
     return select(table).where(table.c.user_id == user_id, known(table, view))
+
+
+def felt_since(tables: Tables, user_id: str, rows: Collection[uuid.UUID]) -> Query:
+    """(known_from) of the first of certain version rows of memories that tell, or told, of an emotion."""
+    row, told = tables.embeddings.table.alias("row_"), tables.embeddings.table.alias("told")
+    same = and_(told.c.user_id == user_id, told.c.memory_id == row.c.memory_id)
+    felt = (told.c.memory_type != MemoryType.INSIGHT, valence(told.c.metadata_).is_not(None))
+    return select(func.min(row.c.known_from)).where(
+        row.c.user_id == user_id, among(row.c.id, rows), exists().where(same, *felt)
+    )
+
+
+def profiles(tables: Tables, user_id: str, since: datetime) -> Query:
+    """All versions of a user's profile known from a moment on."""
+    table = tables.emotion_profiles.table
+    return select(table).where(table.c.user_id == user_id, table.c.known_from >= since)
+
+
+def set_counts(tables: Tables, user_id: str, row_id: uuid.UUID, values: Mapping[str, Any]) -> Update:
+    """Replaces what a version of a profile counted."""
+    table = tables.emotion_profiles.table
+    return update(table).where(table.c.user_id == user_id, table.c.id == row_id).values(values)
 
 
 def current_sources(tables: Tables, user_id: str) -> ColumnElement[bool]:

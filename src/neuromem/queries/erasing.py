@@ -17,6 +17,7 @@ from sqlalchemy import (
     func,
     or_,
     select,
+    true,
     tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
@@ -26,7 +27,8 @@ from memground.postgres.engine import Query
 from memground.postgres.erasing import among
 from memground.postgres.versioned import VersionedTable, known_at, known_now
 from neuromem.models import Tables
-from neuromem.queries.messages import CONTEXT_TURNS, EXTRACTION
+from neuromem.queries.digest import DIGEST, READ, said
+from neuromem.queries.messages import CONTEXT_TURNS
 
 _OWNERS = ("user_id", "scope_id", "owner")
 
@@ -128,11 +130,20 @@ def current_messages(tables: Tables, user_id: str, messages: Collection[uuid.UUI
     return select(table.c.message_id, table.c.session_id).where(*wanted)
 
 
-def marks(tables: Tables, user_id: str, messages: Collection[uuid.UUID]) -> Query:
-    """(id) of the links that say of messages that they were extracted."""
+def marks(tables: Tables, user_id: str, kind: str, things: Collection[uuid.UUID]) -> Query:
+    """(id) of the links that say of things that they were read: messages by EXTRACTION, memories by DIGEST."""
     table = tables.memory_sources.table
-    wanted = (table.c.derived_kind == EXTRACTION, among(table.c.source_id, messages))
+    wanted = (table.c.derived_kind == kind, among(table.c.source_id, things))
     return select(table.c.id).where(table.c.user_id == user_id, *wanted)
+
+
+def marks_of_nothing(tables: Tables, gone: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The links that say of a state of a memory that a digest has read it, where no such state stays. `gone`: which
+    version rows of memories do not."""
+    mark, memory = tables.memory_sources.table, tables.embeddings.table
+    its = (memory.c.user_id == mark.c.user_id, memory.c.memory_id == mark.c.source_id)
+    stays = exists().where(*its, gone.is_not(true()), said(memory) == mark.c.span[READ].astext)
+    return and_(mark.c.derived_kind == DIGEST, ~stays)
 
 
 def nodes_alone(

@@ -68,6 +68,26 @@ class EmotionService:
             if inferred_in_text(row["label"]) is None
         )
 
+    async def count_again(self, user_id: str, since: datetime) -> None:
+        """Counts anew what each version of the profile known from then on says, as of its own time: memories were
+        erased."""
+        stored = await self._session.execute(queries.profiles(self._tables, user_id, since))
+        for row in stored.mappings().all():
+            values = await self.counts(Scope(user_id, View(row["known_from"], row["known_from"])))
+            if any(row[name] != value for name, value in values.items()):
+                await self._session.execute(queries.set_counts(self._tables, user_id, row["id"], values))
+
+    async def counts(self, scope: Scope) -> dict[str, Any]:
+        """What the profile stores of `numbers` and `dominant`, by column."""
+        counted = await self.numbers(scope)
+        return {
+            "latest_state_valence": counted["recent_valence"],
+            "latest_state_arousal": counted["recent_arousal"],
+            "valence_avg": counted["valence"],
+            "arousal_avg": counted["arousal"],
+            "dominant_emotions": [label.to_dict() for label in await self.dominant(scope)],
+        }
+
     async def timeline(
         self,
         user_id: str,

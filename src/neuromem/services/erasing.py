@@ -15,9 +15,12 @@ from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.versioned import VersionedTable
 from neuromem import checks
 from neuromem.db import Session
-from neuromem.extraction.policy import ExtractionPolicy
+from neuromem.extraction.policy import DigestPolicy, ExtractionPolicy
+from neuromem.queries import emotion as emotions
 from neuromem.queries import erasing as queries
 from neuromem.queries.messages import EMBED_MESSAGE
+from neuromem.services.digesting import DigestJobs
+from neuromem.services.emotion import EmotionService
 from neuromem.services.erasure_plan import ErasurePlan, Plan
 from neuromem.services.extraction_jobs import ExtractionJobs
 from neuromem.services.stored_objects import REMOVE_OBJECT, StoredObjects
@@ -96,10 +99,13 @@ class _Erasing:
 class ErasureService:
     """Erases for good, in the session's transaction; the caller commits it and then sees to what lies outside."""
 
-    def __init__(self, session: Session, *, extraction: ExtractionPolicy | None = None) -> None:
+    def __init__(
+        self, session: Session, *, extraction: ExtractionPolicy | None = None, digest: DigestPolicy | None = None
+    ) -> None:
         self._session = session
         self._tables = session.tables
         self._extraction = extraction
+        self._digest = digest
 
     async def preview(self, target: Target) -> ErasurePreview:
         """What `erase` would remove. Raises NotFoundError, InvalidInputError."""
@@ -180,10 +186,10 @@ class ErasureService:
                 f"before={target.before.isoformat()} lies in the future (it is {now.isoformat()}); "
                 "pass a moment that has been"
             )
-        return {
-            vt.table: and_(queries.owned(tables, vt.table, user_id), closed_until(vt.table, target.before))
-            for vt in queries.versioned_tables(tables)
-        }
+        ended = {vt.table: closed_until(vt.table, target.before) for vt in queries.versioned_tables(tables)}
+        links, memories = tables.memory_sources.table, tables.embeddings.table
+        ended[links] = or_(ended[links], queries.marks_of_nothing(tables, ended[memories]))
+        return {table: and_(queries.owned(tables, table, user_id), where) for table, where in ended.items()}
 
     async def _objects(self, conditions: Mapping[Table, ColumnElement[bool]]) -> set[str]:
         """The keys of stored files that no row names any more once these rows are gone."""
@@ -216,11 +222,16 @@ class ErasureService:
 
     async def _carry_out(self, done: _Erasing, user_id: str, plan: Plan) -> None:
         tables = self._tables
+        felt_since: datetime | None = None
+        if memories := plan.rows.get("embeddings"):
+            felt_since = await self._session.scalar(emotions.felt_since(tables, user_id, memories))
         for vt in queries.versioned_tables(tables):
             mine = queries.owned(tables, vt.table, user_id)
             if ids := plan.rows.get(vt.table.name):
                 await self._remove(done, vt.table, and_(mine, among(vt.table.c.id, ids)))
             await erasing.let_last(self._session, vt, plan.last.get(vt.table.name, {}), where=mine)
+        if felt_since is not None:
+            await EmotionService(self._session).count_again(user_id, felt_since)
         if plan.memories:
             documents = tables.documents.table
             named = and_(documents.c.user_id == user_id, among(documents.c.embedding_id, plan.memories))
@@ -243,6 +254,8 @@ class ErasureService:
             for session_id in plan.unread.values():
                 turns[session_id] = turns.get(session_id, 0) + 1
             await ExtractionJobs(self._session, queue).gather(user_id, turns, self._extraction)
+        if plan.undigested and self._digest is not None:
+            await DigestJobs(self._session, queue).gather(user_id, len(plan.undigested), self._digest)
 
     def _jobs_of(self, user_id: str, plan: Plan) -> ColumnElement[bool]:
         jobs = self._tables.jobs

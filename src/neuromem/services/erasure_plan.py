@@ -16,6 +16,7 @@ from memground.postgres.versioned import VersionedTable, equal
 from memground.view import contains
 from neuromem.db import Session
 from neuromem.queries import erasing as queries
+from neuromem.queries.digest import DIGEST
 from neuromem.queries.messages import EXTRACTION
 
 type Run = tuple[str, datetime]
@@ -31,8 +32,8 @@ class Plan:
     """Version rows that go, by table, and what follows from that.
 
     `last`: rows that stay and end later than they did. `messages`, `sessions`: erased messages, and the sessions they
-    were in. `unread`: messages that stay, of which something goes. `vectors`: messages that stay, whose vectors were
-    made with what is erased. `objects`: keys in storage. `memories`: those that go whole.
+    were in. `unread`: messages that stay, of which something goes, `undigested`: memories likewise. `vectors`: messages
+    that stay, whose vectors were made with what is erased. `objects`: keys in storage. `memories`: those that go whole.
     """
 
     rows: dict[str, set[uuid.UUID]] = field(default_factory=dict[str, set[uuid.UUID]])
@@ -40,6 +41,7 @@ class Plan:
     messages: set[uuid.UUID] = field(default_factory=set[uuid.UUID])
     sessions: set[str] = field(default_factory=set[str])
     unread: dict[uuid.UUID, str] = field(default_factory=dict[uuid.UUID, str])
+    undigested: set[uuid.UUID] = field(default_factory=set[uuid.UUID])
     vectors: set[uuid.UUID] = field(default_factory=set[uuid.UUID])
     objects: set[str] = field(default_factory=set[str])
     memories: set[uuid.UUID] = field(default_factory=set[uuid.UUID])
@@ -181,11 +183,13 @@ class ErasurePlan:
         unread: set[uuid.UUID] = set()
         for link in await self._all(queries.links_of(tables, self._user_id, touched)):
             key = link["derived_id"]
+            if link["known_to"] is None and self._words_went(plan, key):
+                plan.undigested.add(link["source_id"])
             if link["id"] in gone or not (key in whole or self._went(plan, key, link["known_from"])):
                 continue
             gone[link["id"]] = link
-            if link["source_kind"] == "message" and key not in self._roots:
-                unread.add(link["source_id"])
+            if key not in self._roots and link["source_kind"] != "document":
+                (unread if link["source_kind"] == "message" else plan.undigested).add(link["source_id"])
         plan.go(vt, gone)
         for versions in (await self._read(vt, {link["link_id"] for link in gone.values()})).values():
             plan.last.setdefault(vt.table.name, {}).update(lasting(versions, gone))
@@ -193,8 +197,16 @@ class ErasurePlan:
         if unread:
             found = await self._session.execute(queries.current_messages(tables, self._user_id, unread))
             plan.unread = {row.message_id: row.session_id for row in found}
-            marks = await self._session.execute(queries.marks(tables, self._user_id, plan.unread))
-            plan.go(vt, set(marks.scalars()))
+        plan.undigested -= self._since.keys()
+        for kind, things in ((EXTRACTION, plan.unread), (DIGEST, plan.undigested)):
+            if things:
+                marks = await self._session.execute(queries.marks(tables, self._user_id, kind, things))
+                plan.go(vt, set(marks.scalars()))
+
+    def _words_went(self, plan: Plan, key: uuid.UUID) -> bool:
+        """Whether this is an emotion profile whose present words go."""
+        versions, gone = self._versions.get("emotion_profiles", {}), plan.rows.get("emotion_profiles", set())
+        return any(row["id"] in gone and row["known_to"] is None for row in versions.get(key, ()))
 
     def _went(self, plan: Plan, key: uuid.UUID, moment: datetime) -> bool:
         """Whether what a link of that moment has told went, while something of the thing stays."""

@@ -291,8 +291,11 @@ class FileService:
         """
         row = await self._locked(user_id, document_id)
         stamp = self._session.stamp(origin)
-        count = row["chunk_count"] or 0
-        ids = [external_key(user_id, _passage_name(row["document_id"], number)) for number in range(1, count + 1)]
+        key, count = row["document_id"], row["chunk_count"] or 0
+        named = [external_key(user_id, _passage_name(key, number)) for number in range(1, count + 1)]
+        # Those of a user who was moved here are named as they were there.
+        moved = (await self._session.execute(queries.passages_of(self._tables, user_id, key))).scalars()
+        ids = [*named, *moved]
         memories, links = queries.passages(self._tables, user_id, ids)
         mine = queries.owned(self._tables, user_id, row["document_id"])
         for vt, where in (
@@ -389,6 +392,11 @@ class FileService:
             )
         if document.object_key is not None:
             return StoredFile(document.filename, document.object_key, b"")
+        if document.source_type == "upload":
+            raise NotFoundError(
+                f"the bytes of document {document_id} were left behind when the user was moved here; "
+                "get_text has what was read from them"
+            )
         return StoredFile(document.filename, None, (await self.text(user_id, document_id, view)).encode())
 
     async def history(self, user_id: str, document_id: MemoryRef, view: View) -> Versions:

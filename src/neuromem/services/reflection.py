@@ -232,15 +232,8 @@ class ReflectionService:
     ) -> EmotionProfile:
         """Stores numbers and, where they were made anew, words; returns the profile that is now known."""
         service, scope = EmotionService(self._session), Scope(user_id, View(now=stamp.at))
-        counted = await service.numbers(scope)
-        if counted["annotated"]:
-            values: dict[str, Any] = {
-                "latest_state_valence": counted["recent_valence"],
-                "latest_state_arousal": counted["recent_arousal"],
-                "valence_avg": counted["valence"],
-                "arousal_avg": counted["arousal"],
-                "dominant_emotions": [label.to_dict() for label in await service.dominant(scope)],
-            }
+        values = await service.counts(scope)
+        if values["valence_avg"] is not None:
             if feelings is not None:
                 values |= {
                     "latest_state": feelings.latest_state,
