@@ -99,14 +99,21 @@ def in_files(tables: Tables, shape: Shape) -> ColumnElement[bool]:
     return memory.c.memory_id.in_(passages)
 
 
-def passages(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Which memories these are, and which links are theirs."""
+def passages(tables: Tables, user_id: str, document_id: uuid.UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Which memories are passages of a document, and which links are theirs.
+
+    Asked of the links: the ids of passages follow from the user's, who may have been called otherwise elsewhere.
+    """
     memory, link = tables.embeddings.table, tables.memory_sources.table
-    wanted = bindparam("ids", list(ids), type_=ARRAY(UUID), unique=True)
-    return (
-        and_(memory.c.user_id == user_id, memory.c.memory_id == any_(wanted)),
-        and_(link.c.user_id == user_id, link.c.derived_id == any_(wanted), link.c.derived_kind == "memory"),
+    of_it = and_(
+        link.c.user_id == user_id,
+        link.c.source_kind == "document",
+        link.c.source_id == document_id,
+        link.c.derived_kind == "memory",
     )
+    named = select(link.c.derived_id).where(of_it)
+    theirs = and_(memory.c.user_id == user_id, memory.c.memory_type == "document", memory.c.memory_id.in_(named))
+    return theirs, and_(of_it, link.c.derived_id.in_(select(memory.c.memory_id).where(theirs)))
 
 
 def count(tables: Tables, user_id: str, view: View) -> Query:

@@ -291,9 +291,7 @@ class FileService:
         """
         row = await self._locked(user_id, document_id)
         stamp = self._session.stamp(origin)
-        count = row["chunk_count"] or 0
-        ids = [external_key(user_id, _passage_name(row["document_id"], number)) for number in range(1, count + 1)]
-        memories, links = queries.passages(self._tables, user_id, ids)
+        memories, links = queries.passages(self._tables, user_id, row["document_id"])
         mine = queries.owned(self._tables, user_id, row["document_id"])
         for vt, where in (
             (self._tables.documents, mine),
