@@ -63,7 +63,7 @@ def test_files_move_with_their_user(run: Run, schema: str, tmp_path: Path) -> No
     assert run("export", "-o", file, "--json", *here).json["objects"] == 1
     refused = run("import-user", file, "--schema", schema, code=1)
     assert "nowhere to keep them" in refused.err
-    assert "1 files are in the storage" in run("import-user", file, "--schema", schema, *there).out
+    assert "in the storage: 1 file" in run("import-user", file, "--schema", schema, *there).out
     run("files", "get", "trip.md", "-o", str(tmp_path / "got.md"), "--schema", schema, *there)
     assert (tmp_path / "got.md").read_bytes() == paper.read_bytes()
     run("export", "-o", file, "--no-objects")

@@ -155,6 +155,9 @@ async def test_every_file_downloads_as_before_at_any_moment(
     assert not stored.keys & objects
     again = await records_of(there, new)
     assert sorted(hashed(again)) == sorted(hashed(exported))
+    for document in (await there.files.list(new)).items:
+        await there.files.delete(new, document.document_id)
+    assert not (await there.list_memories(new)).items
     await there.delete_user_data(new)
     await there.wait_idle(timeout=30)
     assert not stored.keys

@@ -131,6 +131,10 @@ TAKES: dict[Callable[..., Any], str] = {
     NeuroMemory.ingest: "user_id role content",
     NeuroMemory.recall: "user_id query",
     NeuroMemory.delete_user_data: "user_id",
+    NeuroMemory.export_user_data: "user_id",
+    NeuroMemory.import_user_data: "user_id records",
+    NeuroMemory.entity_profile: "user_id entity",
+    NeuroMemory.stats: "user_id",
     KVFacade.set: "namespace scope_id key value",
     KVService.set: "namespace scope_id key value",
     KVService.__init__: "session",
@@ -161,7 +165,8 @@ TAKES: dict[Callable[..., Any], str] = {
 }
 
 METHODS: dict[type, str] = {
-    NeuroMemory: "add_memory search ingest recall digest emotion_profile delete_user_data",
+    NeuroMemory: "add_memory search ingest recall digest emotion_profile delete_user_data "
+    "export_user_data import_user_data entity_profile stats",
     KVFacade: "set get list delete batch_set",
     ConversationsFacade: "ingest",
     GraphFacade: "create_node get_node update_node delete_node create_edge delete_edge get_neighbors find_path",

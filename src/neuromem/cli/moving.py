@@ -62,7 +62,7 @@ async def export(
     if output == "-":
         return
     value = {"file": output, "records": records, "rows": rows, "objects": files}
-    stored = f" and {files:,} files" if files else ""
+    stored = f" and {_files(files)}" if files else ""
     asked.show(value, f"{rows:,} rows{stored}{asked.whose} are in {output}")
 
 
@@ -97,6 +97,10 @@ async def import_user(
     asked.show(done.to_dict(), _words(done))
 
 
+def _files(count: int) -> str:
+    return f"{count:,} file{'' if count == 1 else 's'}"
+
+
 def _words(done: "ImportedUser") -> str:
     named = "" if done.exported_from == done.user_id else f" (who was {done.exported_from})"
     rows = ", ".join(f"{count:,} of {table}" for table, count in done.rows.items())
@@ -104,7 +108,7 @@ def _words(done: "ImportedUser") -> str:
         f"{done.user_id}{named} is here, as of {done.exported_at.isoformat(timespec='seconds')}: {rows or 'empty'}"
     ]
     if done.objects:
-        lines.append(f"{done.objects:,} files are in the storage")
+        lines.append(f"in the storage: {_files(done.objects)}")
     if done.embedded:
         lines.append(f"{done.embedded:,} texts were embedded anew")
     if done.waiting:

@@ -14,7 +14,6 @@ from sqlalchemy import (
     any_,
     bindparam,
     cast,
-    exists,
     func,
     select,
     tuple_,
@@ -23,11 +22,10 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.postgres.engine import Query
 from memground.postgres.filter_sql import FilterColumn, compile_sql
-from memground.postgres.versioned import known, known_now
+from memground.postgres.versioned import known
 from memground.view import View
 from neuromem.models import Tables
 from neuromem.queries.scope import Shape, built_once
-from neuromem.types import MemoryType
 
 PAGE_BREAK = "\f"
 """Between the pages of a document's text; no page holds one."""
@@ -114,23 +112,21 @@ def in_files(tables: Tables, shape: Shape) -> ColumnElement[bool]:
     return memory.c.memory_id.in_(passages)
 
 
-def passages_of(tables: Tables, user_id: str, document_id: uuid.UUID) -> Query:
-    """(memory_id) of the passages of a document: memories of that type that came from it."""
-    memory, link = tables.embeddings.table, tables.memory_sources.table
-    its = (link.c.user_id == user_id, link.c.derived_id == memory.c.memory_id, link.c.derived_kind == "memory")
-    here = exists().where(*its, known_now(link), link.c.source_kind == "document", link.c.source_id == document_id)
-    mine = (memory.c.user_id == user_id, known_now(memory), memory.c.memory_type == MemoryType.DOCUMENT)
-    return select(memory.c.memory_id).where(*mine, here)
+def passages(tables: Tables, user_id: str, document_id: uuid.UUID) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Which memories are passages of a document, and which links are theirs.
 
-
-def passages(tables: Tables, user_id: str, ids: Sequence[uuid.UUID]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-    """Which memories these are, and which links are theirs."""
+    Asked of the links: the ids of passages follow from the user's, who may have been called otherwise elsewhere.
+    """
     memory, link = tables.embeddings.table, tables.memory_sources.table
-    wanted = bindparam("ids", list(ids), type_=ARRAY(UUID), unique=True)
-    return (
-        and_(memory.c.user_id == user_id, memory.c.memory_id == any_(wanted)),
-        and_(link.c.user_id == user_id, link.c.derived_id == any_(wanted), link.c.derived_kind == "memory"),
+    of_it = and_(
+        link.c.user_id == user_id,
+        link.c.source_kind == "document",
+        link.c.source_id == document_id,
+        link.c.derived_kind == "memory",
     )
+    named = select(link.c.derived_id).where(of_it)
+    theirs = and_(memory.c.user_id == user_id, memory.c.memory_type == "document", memory.c.memory_id.in_(named))
+    return theirs, and_(of_it, link.c.derived_id.in_(select(memory.c.memory_id).where(theirs)))
 
 
 def count(tables: Tables, user_id: str, view: View) -> Query:

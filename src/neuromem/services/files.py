@@ -291,12 +291,7 @@ class FileService:
         """
         row = await self._locked(user_id, document_id)
         stamp = self._session.stamp(origin)
-        key, count = row["document_id"], row["chunk_count"] or 0
-        named = [external_key(user_id, _passage_name(key, number)) for number in range(1, count + 1)]
-        # Those of a user who was moved here are named as they were there.
-        moved = (await self._session.execute(queries.passages_of(self._tables, user_id, key))).scalars()
-        ids = [*named, *moved]
-        memories, links = queries.passages(self._tables, user_id, ids)
+        memories, links = queries.passages(self._tables, user_id, row["document_id"])
         mine = queries.owned(self._tables, user_id, row["document_id"])
         for vt, where in (
             (self._tables.documents, mine),
