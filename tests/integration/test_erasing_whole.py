@@ -322,3 +322,22 @@ async def test_a_file_of_a_user_who_was_moved_goes_with_its_passages(mind: Neuro
     await mind.erase_document("ben", second.document_id)
     assert await places(mind, ["zqx1", second.document_id]) == set()
     assert (await mind.as_of(DAYS[0]).files.list("ben")).items != ()
+
+
+async def test_words_that_came_back_still_tell_where_they_are_from(mind: NeuroMemory, clock: ManualClock) -> None:
+    (first,) = await feel(mind, "zqx")
+    clock.set(DAYS[1])
+    await mind.digest("anna", limit=1)
+    clock.set(DAYS[2])
+    (second,) = await feel(mind, "glad")
+    await mind.digest("anna", limit=1)
+    clock.set(DAYS[3])
+    await mind.erase_memory("anna", second)
+    assert [source.id for source in (await mind.emotion_profile("anna")).sources] == [first]
+    clock.set(DAYS[4])
+    await mind.add_memory("anna", "nothing felt")
+    await mind.digest("anna")
+    await mind.purge_history("anna", DAYS[4])
+    assert "zqx" in str((await mind.emotion_profile("anna")).latest_state)
+    await mind.erase_memory("anna", first)
+    assert await places(mind, ["zqx", first]) == set()
