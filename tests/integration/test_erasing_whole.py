@@ -322,3 +322,59 @@ async def test_a_file_of_a_user_who_was_moved_goes_with_its_passages(mind: Neuro
     await mind.erase_document("ben", second.document_id)
     assert await places(mind, ["zqx1", second.document_id]) == set()
     assert (await mind.as_of(DAYS[0]).files.list("ben")).items != ()
+
+
+async def test_words_that_came_back_still_tell_where_they_are_from(mind: NeuroMemory, clock: ManualClock) -> None:
+    (first,) = await feel(mind, "zqx")
+    clock.set(DAYS[1])
+    await mind.digest("anna", limit=1)
+    clock.set(DAYS[2])
+    (second,) = await feel(mind, "glad")
+    await mind.digest("anna", limit=1)
+    clock.set(DAYS[3])
+    await mind.erase_memory("anna", second)
+    assert [source.id for source in (await mind.emotion_profile("anna")).sources] == [first]
+    clock.set(DAYS[4])
+    await mind.add_memory("anna", "nothing felt")
+    await mind.digest("anna")
+    await mind.purge_history("anna", DAYS[4])
+    assert "zqx" in str((await mind.emotion_profile("anna")).latest_state)
+    await mind.erase_memory("anna", first)
+    assert await places(mind, ["zqx", first]) == set()
+
+
+async def test_a_mind_that_is_closed_amid_everything_goes_on_when_it_is_opened_again(
+    open_mind: OpenMind, models: OpenAIServer, llm: OpenAILLM, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Vectors, extraction, digest and the removal of objects, each under way or waiting."""
+    monkeypatch.setattr("neuromem.services.erased.PATIENCE", 0.3)
+    storage = FolderStorage(tmp_path / "objects")
+    options: dict[str, Any] = {
+        "embedding": HashEmbedding(), "llm": llm, "storage": storage, "extraction": ExtractionPolicy.per_message(),
+        "digest": DigestPolicy(memories=2, idle=0.1), "background": POLICY,
+    }  # fmt: skip
+    first = await open_mind(**options)
+    file = await first.files.upload("anna", "a.txt", b"what anna reads")
+    storage.away = True
+    models.fail_next(*[slow(1.0)] * 3)
+    for number in range(3):
+        await first.ingest("anna", "user", f"fact: one {number} #tea. fact: two {number} #tea")
+    eraser = asyncio.create_task(first.erase_document("anna", file.document_id))
+    async with asyncio.timeout(10):
+        while models.count(CHAT) < 1:
+            await asyncio.sleep(0.02)
+    assert not (await eraser).complete
+    await first.ingest("anna", "user", "fact: late #tea")
+    async with asyncio.timeout(5):
+        await first.close()
+    storage.away = False
+    second = await open_mind(**options)
+    await second.wait_idle(30)
+    assert storage.keys == set()
+    status = await second.extraction_status("anna")
+    assert (status.extracted, status.pending, status.failed) == (4, 0, 0)
+    found = [memory.content for memory in (await second.list_memories("anna", limit=100)).items]
+    assert sorted(found) == sorted({*found})
+    assert {"late #tea", "Often speaks of tea"} <= set(found)
+    left = await second.background_status()
+    assert (left.waiting, left.failed) == (0, 0)

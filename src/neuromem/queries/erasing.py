@@ -85,6 +85,7 @@ def versions(tables: Tables, vt: VersionedTable, user_id: str, keys: Collection[
 
 _TOLD = {
     "key_values": ("value",),
+    "emotion_profiles": ("latest_state_updated_at",),
     "graph_edges": ("source_type", "source_id", "target_type", "target_id"),
     "graph_nodes": ("node_type", "node_id", "properties"),
     "documents": ("object_key", "embedding_id"),

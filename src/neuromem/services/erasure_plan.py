@@ -167,22 +167,30 @@ class ErasurePlan:
         return {row["id"] for row in (*told, *same)}
 
     def _worded(self, key: uuid.UUID, versions: Sequence[Row]) -> set[uuid.UUID]:
-        """Those versions of an emotion profile whose words came from what goes: while that was noted of them."""
+        """Those versions of an emotion profile whose words came from what goes: when they were made that was noted.
+
+        Later versions, and copies, may have the same words.
+        """
         links = [link for link in self._links.values() if link["derived_id"] == key]
         return {
             row["id"]
             for row in versions
-            if any(contains(link["known_from"], link["known_to"], row["known_from"]) for link in links)
+            for made in [row["latest_state_updated_at"] or row["known_from"]]
+            if any(contains(link["known_from"], link["known_to"], made) for link in links)
         }
 
     async def _links_go(self, plan: Plan, whole: set[uuid.UUID]) -> None:
         """What is noted of where things came from, and which messages that stay have said something that goes."""
         tables, vt = self._tables, self._tables.memory_sources
         touched = [key for key in self._since if self._rows_of(key)]
+        longer = self._words_that_last(plan)
+        lasting_links: dict[uuid.UUID, Ending] = {}
         gone = {**self._links}
         unread: set[uuid.UUID] = set()
         for link in await self._all(queries.links_of(tables, self._user_id, touched)):
             key = link["derived_id"]
+            if (key, link["known_to"]) in longer:
+                lasting_links[link["id"]] = longer[key, link["known_to"]]
             if link["known_to"] is None and self._words_went(plan, key):
                 plan.undigested.add(link["source_id"])
             if link["id"] in gone or not (key in whole or self._went(plan, key, link["known_from"])):
@@ -191,6 +199,7 @@ class ErasurePlan:
             if key not in self._roots and link["source_kind"] != "document":
                 (unread if link["source_kind"] == "message" else plan.undigested).add(link["source_id"])
         plan.go(vt, gone)
+        plan.last[vt.table.name] = {key: end for key, end in lasting_links.items() if key not in gone}
         for versions in (await self._read(vt, {link["link_id"] for link in gone.values()})).values():
             plan.last.setdefault(vt.table.name, {}).update(lasting(versions, gone))
         unread -= self._since.keys()
@@ -202,6 +211,12 @@ class ErasurePlan:
             if things:
                 marks = await self._session.execute(queries.marks(tables, self._user_id, kind, things))
                 plan.go(vt, set(marks.scalars()))
+
+    def _words_that_last(self, plan: Plan) -> dict[tuple[uuid.UUID, datetime | None], Ending]:
+        """Until when words of an emotion profile last that others had followed: by the profile and their end before."""
+        last = plan.last.get("emotion_profiles", {})
+        profiles = self._versions.get("emotion_profiles", {}).items()
+        return {(key, row["known_to"]): last[row["id"]] for key, rows in profiles for row in rows if row["id"] in last}
 
     def _words_went(self, plan: Plan, key: uuid.UUID) -> bool:
         """Whether this is an emotion profile whose present words go."""
