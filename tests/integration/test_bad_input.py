@@ -379,6 +379,7 @@ REFUSED: Mapping[str, Sequence[Bad] | None] = {
     "file_type": bad_texts(50),
     "page": [Bad(value, f"page={value!r}") for value in (0, -1, 2**31, True, 1.5, "1", [1])],
     "expires_in": [Bad(value, f"expires_in={value!r}") for value in (None, 0, -1, 604_801, 1.5, True, "60")],
+    "objects": [Bad(value, f"got {type(value).__name__}") for value in (None, 1, "yes")],
     "records": [
         *(Bad(value, f"got {type(value).__name__}") for value in (None, "x", 5, {"record": "header"})),
         Bad([], "empty"),

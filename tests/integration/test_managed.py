@@ -9,10 +9,12 @@ import pytest
 from memground.embedding import LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import ConfigurationError, MemoryStoreError, NeuroMemory, UnavailableError
+from support import law_digest
 from support.calls import READS, WRITES, call, settle
 from support.command import command
 from support.embeddings import HashEmbedding
 from support.pgbouncer import pgbouncer
+from support.storages import FolderStorage
 from support.tls import TlsServer, tls_server
 
 
@@ -45,8 +47,11 @@ async def test_the_whole_mind_with_a_plain_login_and_pgvector_alone(
         assert (await nm.search(user, "TP-1364"))[0].memory.content == "flight TP-1364 leaves at noon"
 
 
-async def test_every_call_works_with_a_plain_login(rented: str, user: str) -> None:
-    async with NeuroMemory(rented, HashEmbedding(), schema="calls", background=False) as mind:
+async def test_every_call_works_with_a_plain_login(rented: str, user: str, storage: FolderStorage) -> None:
+    llm = law_digest.model(("porto",))
+    async with NeuroMemory(
+        rented, HashEmbedding(), llm, storage, schema="calls", auto_extract=False, background=False
+    ) as mind:
         world = await settle(mind, user)
         for name, arguments in READS.items():
             await call(mind, name, arguments(world))

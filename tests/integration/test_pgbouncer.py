@@ -21,6 +21,7 @@ from memground.postgres.pooler import driver_of, is_direct
 from neuromem import ConfigurationError, ExtractionPolicy, JobPolicy, NeuroMemory, NewMessage, UnavailableError
 from neuromem.providers.llm import OpenAILLM
 from neuromem.services.indexing import IndexKeeper
+from support import law_digest
 from support.calls import READS, WRITES, call, settle
 from support.command import command
 from support.embedded import short_tmp_dir
@@ -28,6 +29,7 @@ from support.embeddings import HashEmbedding
 from support.openai_server import OpenAIServer
 from support.pgbouncer import PgBouncer, pgbouncer
 from support.scripted_model import answer
+from support.storages import FolderStorage
 
 type OpenMind = Callable[..., Awaitable[NeuroMemory]]
 
@@ -101,8 +103,11 @@ async def test_the_address_may_say_it(database_url: str, url: str) -> None:
         await NeuroMemory(f"{url}?pgbouncer=maybe", HashEmbedding()).init()
 
 
-async def test_every_call_works_behind_a_pooler(open_mind: OpenMind, url: str, user: str) -> None:
-    mind = await open_mind(url, HashEmbedding(), background=False)
+async def test_every_call_works_behind_a_pooler(
+    open_mind: OpenMind, url: str, user: str, storage: FolderStorage
+) -> None:
+    llm = law_digest.model(("porto",))
+    mind = await open_mind(url, HashEmbedding(), llm=llm, storage=storage, auto_extract=False, background=False)
     world = await settle(mind, user)
     for name, arguments in READS.items():
         await call(mind, name, arguments(world))
@@ -194,7 +199,8 @@ async def test_a_mind_goes_on_after_the_server_behind_the_pooler_was_started_ane
         first = await EmbeddedPostgres.open(folder / "pg")
         await first.ensure_database("minds")
         async with (
-            pgbouncer(first.socket_dir) as pooler,
+            # Whom a server that is away keeps waiting is told in the end; by itself after two minutes.
+            pgbouncer(first.socket_dir, query_wait_timeout=10) as pooler,
             NeuroMemory(pooler.url("minds"), HashEmbedding(), background=JobPolicy(poll=0.1)) as mind,
         ):
             await mind.add_memory("anna", "before the storm")

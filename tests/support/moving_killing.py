@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -45,7 +46,8 @@ async def strike(place: Place, file: Path) -> bytes:
         lines.append(line)
     reading = asyncio.create_task(child.stdout.read())
     await asyncio.sleep(random.Random(place.seed).uniform(0.0, 0.7))
-    child.send_signal(signal.SIGKILL)
+    with suppress(ProcessLookupError):  # it was done before
+        child.send_signal(signal.SIGKILL)
     lines += (await reading).splitlines()
     await child.wait()
     return lines[-1]
