@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ async def mind(database_url: str, models: OpenAIServer) -> AsyncIterator[NeuroMe
         database_url,
         OpenAIEmbedding(models.key, base_url=models.base_url, dims=DIMS),
         OpenAILLM(models.key, base_url=models.base_url),
-        schema="digest_steps",
+        schema=f"digest_steps_{uuid.uuid4().hex[:8]}",
         background=False,
     ) as mind:
         yield mind

@@ -1,6 +1,7 @@
 """What becomes of one message, step by step, with the calls of both models as their server counts them."""
 
 import json
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -40,7 +41,7 @@ async def mind(database_url: str, models: OpenAIServer) -> AsyncIterator[NeuroMe
         database_url,
         OpenAIEmbedding(models.key, base_url=models.base_url, dims=DIMS),
         OpenAILLM(models.key, base_url=models.base_url),
-        schema="steps",
+        schema=f"steps_{uuid.uuid4().hex[:8]}",  # several workers share the tests, and one may come back to them
         extraction=ExtractionPolicy.per_message(),
         background=JobPolicy(poll=0.02),
     ) as mind:
@@ -77,7 +78,7 @@ async def test_the_message_is_stored_before_any_model_is_asked(
     mind: NeuroMemory, models: OpenAIServer, said: Said
 ) -> None:
     async with NeuroMemory(
-        mind._db._url_in_use, mind._embedding, mind._context.llm, schema="steps", background=False
+        mind._db._url_in_use, mind._embedding, mind._context.llm, schema=mind._db.schema, background=False
     ) as waiting:
         before = len(models.calls)
         message = await waiting.ingest("bob", "user", "hello", session_id="s1")
@@ -90,7 +91,7 @@ async def test_the_message_is_stored_before_any_model_is_asked(
 
 @pytest.mark.seed("7.2", "the message is embedded in the background", "its vector is stored in conversation_embeddings")
 async def test_its_vector_is_made_in_the_background(mind: NeuroMemory, said: Said) -> None:
-    assert said.asked(EMBEDDINGS)[0]["input"] == [SAID]
+    assert [SAID] in [body["input"] for body in said.asked(EMBEDDINGS)]
     rows = await stored(
         mind, "SELECT message_id, embedding::text FROM {schema}.conversation_embeddings WHERE user_id = 'anna'"
     )
@@ -124,7 +125,8 @@ async def test_its_answer_is_facts_episodes_triples_and_the_profile(mind: NeuroM
 
 @pytest.mark.seed("7.2", "facts are embedded in a batch", "episodes are embedded in a batch")
 async def test_what_was_found_is_embedded_at_once(said: Said) -> None:
-    assert [body["input"] for body in said.asked(EMBEDDINGS)[1:]] == [FACTS + EPISODES]
+    # Which of the two loops asks first is not said.
+    assert [body["input"] for body in said.asked(EMBEDDINGS) if body["input"] != [SAID]] == [FACTS + EPISODES]
 
 
 @pytest.mark.seed("7.2", 'facts are stored in embeddings, memory_type="fact"')
