@@ -10,7 +10,7 @@ from neuromem.extraction.asking import Asked, users_words
 from neuromem.extraction.items import Extracted, Extraction, ProfileUpdate
 from neuromem.extraction.policy import HygieneRules
 from neuromem.extraction.privacy import without_inferences
-from neuromem.extraction.reading import read_json
+from neuromem.extraction.reading import listed, lower_keys, read_json
 from neuromem.relations import normal_triple
 from neuromem.types import Dropped, Episode, Fact, ItemKind, Triple
 
@@ -35,11 +35,11 @@ def parse_extraction(
     reader = _Reader(asked, limit)
     zone = asked.timezone
     found = Extraction(
-        facts=reader.read("fact", _listed(sections.get("facts"), "content"), lambda given: _fact(given, zone)),
+        facts=reader.read("fact", listed(sections.get("facts"), "content"), lambda given: _fact(given, zone)),
         episodes=reader.read(
-            "episode", _listed(sections.get("episodes"), "content"), lambda given: _episode(given, zone)
+            "episode", listed(sections.get("episodes"), "content"), lambda given: _episode(given, zone)
         ),
-        triples=reader.read("triple", _listed(sections.get("triples"), "subject"), lambda given: _triple(given, zone)),
+        triples=reader.read("triple", listed(sections.get("triples"), "subject"), lambda given: _triple(given, zone)),
         profile_updates=reader.read("profile", _updates(sections.get("profile_updates")), _update),
         dropped=tuple(reader.dropped),
     )
@@ -50,10 +50,10 @@ def _sections(found: dict[str, Any] | list[Any], model: str) -> _Object:
     """The four lists by name. Some models wrap them in one more object, or send several objects."""
     sections: dict[str, Any] = {}
     for item in found if isinstance(found, list) else [found]:
-        named = _lower(cast("dict[Any, Any]", item)) if isinstance(item, dict) else {}
+        named = lower_keys(cast("dict[Any, Any]", item)) if isinstance(item, dict) else {}
         inner = next(iter(named.values()), None)
         if len(named) == 1 and isinstance(inner, dict) and not named.keys() & set(_SECTIONS):
-            named = _lower(cast("dict[Any, Any]", inner))
+            named = lower_keys(cast("dict[Any, Any]", inner))
         for name in _SECTIONS:
             if name in named:
                 sections.setdefault(name, named[name])
@@ -62,24 +62,10 @@ def _sections(found: dict[str, Any] | list[Any], model: str) -> _Object:
     return sections
 
 
-def _listed(section: object, essential: str) -> list[object]:
-    """A section as a list; one item may stand alone, an object may number its items."""
-    match section:
-        case list():
-            return cast("list[object]", section)
-        case dict():
-            given = cast("dict[Any, object]", section)
-            return [given] if essential in given else list(given.values())
-        case None | "" | bool():
-            return []
-        case _:
-            return [section]
-
-
 def _updates(section: object) -> list[object]:
     """Profile updates as a list; they may also come as one object from keys to values."""
     if not isinstance(section, dict):
-        return _listed(section, "key")
+        return listed(section, "key")
     given = cast("dict[Any, Any]", section)
     if given.keys() >= {"key", "value"}:
         return [given]
@@ -130,17 +116,13 @@ def _named(item: object, kind: ItemKind) -> _Object:
             [(key, value)] = cast("dict[Any, Any]", item).items()
             return {"key": key, "value": value}
         case dict():
-            return _lower(cast("dict[Any, Any]", item))
+            return lower_keys(cast("dict[Any, Any]", item))
         case str() if kind in ("fact", "episode"):
             return {"content": item}
         case list() if kind == "triple":
             return dict(zip(("subject", "relation", "object"), cast("list[Any]", item), strict=False))
         case _:
             return {}
-
-
-def _lower(given: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key).strip().lower(): value for key, value in given.items()}
 
 
 def _said(given: _Object) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any, SupportsIndex, cast
 
 import json_repair
@@ -81,3 +82,22 @@ def _repaired(text: str, model: str) -> object:
 
 def _excerpt(text: str) -> str:
     return repr(text if len(text) <= _EXCERPT else text[:_EXCERPT] + "…")
+
+
+def listed(section: object, essential: str) -> list[object]:
+    """A section as a list; one item may stand alone, an object may number its items."""
+    match section:
+        case list():
+            return cast("list[object]", section)
+        case dict():
+            given = cast("dict[Any, object]", section)
+            return [given] if essential in given else list(given.values())
+        case None | "" | bool():
+            return []
+        case _:
+            return [section]
+
+
+def lower_keys(given: Mapping[Any, Any]) -> dict[str, Any]:
+    """An object by its keys in lower case, without blanks around them."""
+    return {str(key).strip().lower(): value for key, value in given.items()}

@@ -11,7 +11,7 @@ from neuromem.extraction import fields
 from neuromem.extraction.asking import block, instructions, json_line, language_of, local_time, shortened
 from neuromem.extraction.policy import HygieneRules
 from neuromem.extraction.privacy import inferred_in_text
-from neuromem.extraction.reading import read_json
+from neuromem.extraction.reading import listed, lower_keys, read_json
 from neuromem.extraction.schema import listing, of_object
 from neuromem.types import Dropped, Emotion, EmotionTrigger, ItemKind, Reason, Value
 
@@ -146,7 +146,7 @@ def parse_feelings(answer: str, *, model: str = "the model") -> Feelings:
     """What an answer to `emotion_messages` says; the rest as in `parse_insights`."""
     counted = _Counted("emotion")
     read = read_json(answer, model)
-    named = _lower(_only(read))
+    named = lower_keys(_only(read))
     if not named.keys() & {"latest_state", "emotion_triggers"}:
         raise ProviderError(f"{model} answered with JSON that has none of latest_state, emotion_triggers")
     state = fields.text(named.get("latest_state"), fields.MAX_CONTENT)
@@ -156,7 +156,7 @@ def parse_feelings(answer: str, *, model: str = "the model") -> Feelings:
         counted.add(inferred)
         state = None
     triggers: dict[str, EmotionTrigger] = {}
-    for item in _listed(named.get("emotion_triggers"), "trigger"):
+    for item in listed(named.get("emotion_triggers"), "trigger"):
         trigger = _trigger(item)
         if trigger is None:
             counted.add("unusable")
@@ -206,15 +206,15 @@ def _section(found: dict[str, Any] | list[Any], name: str, essential: str, model
     """The list of that name; a list may stand for it, and one more object may be wrapped around."""
     if isinstance(found, list):
         inner: list[Any] = [item[name] for item in found if isinstance(item, dict) and name in item]
-        return _listed(inner[0], essential) if inner else cast("list[object]", found)
-    named = _lower(found)
+        return listed(inner[0], essential) if inner else cast("list[object]", found)
+    named = lower_keys(found)
     if name not in named and len(named) == 1 and isinstance(only := next(iter(named.values())), dict):
-        named = _lower(cast("dict[Any, Any]", only))
+        named = lower_keys(cast("dict[Any, Any]", only))
     if name not in named and essential in named:
         return [named]
     if name not in named and named:
         raise ProviderError(f"{model} answered with JSON that has no {name}")
-    return _listed(named.get(name), essential)
+    return listed(named.get(name), essential)
 
 
 def _only(found: dict[str, Any] | list[Any]) -> Mapping[Any, Any]:
@@ -226,23 +226,6 @@ def _only(found: dict[str, Any] | list[Any]) -> Mapping[Any, Any]:
             break
     only = next(iter(named.values()), None)
     return cast("dict[Any, Any]", only) if len(named) == 1 and isinstance(only, dict) else named
-
-
-def _listed(section: object, essential: str) -> list[object]:
-    match section:
-        case list():
-            return cast("list[object]", section)
-        case dict():
-            given = cast("dict[Any, object]", section)
-            return [given] if essential in given else list(given.values())
-        case None | "" | bool():
-            return []
-        case _:
-            return [section]
-
-
-def _lower(given: Mapping[Any, Any]) -> dict[str, Any]:
-    return {str(key).strip().lower(): value for key, value in given.items()}
 
 
 def _insight(item: object, memories: Sequence[Remembered]) -> Insight | None:
@@ -272,5 +255,5 @@ def _trigger(item: object) -> EmotionTrigger | None:
 def _named(item: object, essential: str) -> dict[str, Any]:
     """An item as an object: a bare text is what it says."""
     if isinstance(item, dict):
-        return _lower(cast("dict[Any, Any]", item))
+        return lower_keys(cast("dict[Any, Any]", item))
     return {essential: item} if isinstance(item, str) else {}
