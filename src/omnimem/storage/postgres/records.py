@@ -59,7 +59,7 @@ class PostgresRecords(RecordStore):
             if named:
                 await self._check_names(tx, sorted({record.memory.memory_id for record in records}))
             try:
-                await tx.execute(insert(self._tables.memories), [_row(record) for record in records])
+                await tx.execute(insert(self._tables.memories), [record_row(record) for record in records])
             except IntegrityError as error:
                 raise ConflictError(_taken(records)) from error
 
@@ -89,7 +89,7 @@ class PostgresRecords(RecordStore):
                 .where(table.c.memory_id == successor.memory_id, table.c.is_latest)
                 .values(is_latest=False, superseded_time=successor.created_time)
             )
-            await tx.execute(insert(table), [_row(StoredRecord(successor, None))])
+            await tx.execute(insert(table), [record_row(StoredRecord(successor, None))])
 
     async def remove(self, work: Work, memory_id: str, at: datetime) -> int:
         table = self._tables.memories
@@ -265,7 +265,8 @@ def _existing(tables: Tables, shape: Shape) -> Query:
 # ---------------------------------------------------------------- rows
 
 
-def _row(record: StoredRecord) -> dict[str, Any]:
+def record_row(record: StoredRecord) -> dict[str, Any]:
+    """A record as columns."""
     m = record.memory
     return {
         "record_id": m.record_id,
