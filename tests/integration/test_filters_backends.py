@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from dev.servers.mongodb import MongoServer
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,8 +32,8 @@ BACKENDS = {"postgresql": postgres_judge, "mongodb": mongo_judge}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-async def judge(request: pytest.FixtureRequest, pg_url: str, mongo_url: str) -> AsyncIterator[Judge]:
-    async with BACKENDS[request.param](pg_url, mongo_url) as judge:
+async def judge(request: pytest.FixtureRequest, pg_url: str, mongo: MongoServer) -> AsyncIterator[Judge]:
+    async with BACKENDS[request.param](pg_url, mongo.url) as judge:
         yield judge
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from bson import Timestamp
 from pymongo import AsyncMongoClient, monitoring
@@ -182,7 +182,7 @@ class MongoDatabase:
             raise translated(error, self.url) from error
         if "setName" not in hello and hello.get("msg") != "isdbgrid":
             raise self._standalone()
-        info = cast("dict[str, Any]", await client.server_info())
+        info = await client.server_info()
         self.server_version = str(info["version"])
         if tuple(info["versionArray"][:2]) < _OLDEST:
             raise ConfigurationError(f"MongoDB at {redact(self.url)} is {self.server_version}; 6.0 or newer is needed")

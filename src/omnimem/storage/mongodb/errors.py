@@ -4,9 +4,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
+from bson.errors import BSONError
 from pymongo.errors import (
     AutoReconnect,
-    BSONError,
     ConnectionFailure,
     DocumentTooLarge,
     DuplicateKeyError,

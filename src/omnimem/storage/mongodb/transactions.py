@@ -1,10 +1,9 @@
-"""Transactions of MongoDB: run again where others were in the way, committed once, in turn where many want one memory."""
+"""Transactions: run again where others were in the way, committed once, in turn where many want one memory."""
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack
-from typing import Any
 from weakref import WeakValueDictionary
 
 from pymongo import timeout
@@ -152,5 +151,3 @@ class Transactions:
                     ) from error
             await asyncio.sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, _LONGEST_PAUSE)
-
-
