@@ -18,11 +18,13 @@ from typing import Any
 
 from memground.clock import nanoseconds
 from memground.errors import ConflictError, MemoryStoreError, UnsupportedError
-from memground.filters import F
-from omnimem.models import Content, IndexHint, Memory, NewMemory, Scope
+from memground.filters import F, Filter, matches
+from omnimem.models import Content, IndexHint, Memory, NewMemory, Scope, SourceReference
 from omnimem.models.memory import checked
 from omnimem.storage.base import (
+    Candidate,
     Change,
+    Index,
     Indexed,
     KeywordEntry,
     Selection,
@@ -223,6 +225,65 @@ class RecordConformance:
         return await storage.records.write(body)
 
 
+def filtered_life() -> list[StoredRecord]:
+    """Records of several memories that differ in all that filters may name, and one more of the first."""
+    return [
+        record("m0", end=1, content=Content("green", {"n": 1, "tags": ["a"]}), metadata={"k": "x"}, type="fact"),
+        record("m0", 1, content=Content("green", {"n": 2.0, "tags": ["b"]}), metadata={"k": "y"}, event_time=START),
+        record("m1", content=Content("green tea", {"n": "2", "items": [{"p": 1, "q": 2}]}), valid_time_to=START),
+        record("m2", content=Content("green", [1, 2]), sources=[SourceReference("message", "s1")], type="fact"),
+        record("m3", content=Content("green"), metadata={"k": None, "n": 2}, valid_time_from=START),
+    ]
+
+
+FILTERS: Sequence[Filter] = (
+    F("data.n") == 2,
+    F("data.n") != 2,
+    ~(F("data.n") >= 1),
+    F("data.tags").contains("b"),
+    F("data.items").any((F("p") == 1) & (F("q") == 2)),
+    F("metadata.k").exists(),
+    F("metadata.k") == "x",
+    F("sources.id") == "s1",
+    F("text") == "green",
+    F("type") == "fact",
+    F("memory_id").in_(["m0", "m3"]),
+    F("record_id") == "m0@1",
+    F("version") > nanoseconds(START),
+    F("created_time") <= START,
+    F("event_time").exists(),
+    ~(F("valid_time_from") > START) & (F("valid_time_to") <= START),
+    (F("metadata.k") == "y") | (F("data.n") == "2"),
+)
+
+
+class _FilteredSearch:
+    """What both indexes do with filters: what passes is found, as the record the index has of it says."""
+
+    async def _check_filters(self, storage: Storage, index: Index[Any, Any], life: Sequence[Any], asked: Any) -> None:
+        """`life`: entries of `filtered_life`; `asked`: what the index is asked for, admitting all of them."""
+        if not index.capabilities.filters:
+            return
+        records = filtered_life()
+        await insert(storage, records)
+        for entry in (life[1], *life, life[0]):  # whatever comes in whatever order, and twice
+            await index.apply(None, [entry], refresh=True)
+        for as_of in (None, START + HOUR / 2) if index.capabilities.as_of else (None,):
+            other = records[0 if as_of is None else 1]
+            latest = [record.memory for record in records if record is not other]
+            for condition in FILTERS:
+                await self._agrees(asked, Selection(filter=condition, as_of=as_of), latest)
+        await index.remove(None, ["m0", "m1"])
+        await self._agrees(asked, Selection(filter=F("type").exists()), [r.memory for r in records[3:]])
+
+    async def _agrees(self, asked: Any, selection: Selection, memories: Sequence[Memory]) -> None:
+        assert selection.filter is not None
+        expected = {m.memory_id for m in memories if matches(selection.filter, m.document)}
+        found: list[Candidate] = await asked(selection)
+        decided = {candidate.memory_id for candidate in found if candidate.decided}
+        assert decided <= expected <= {candidate.memory_id for candidate in found}, selection.filter
+
+
 def vectors(stored: StoredRecord, fields: dict[str, Sequence[float]]) -> VectorEntry:
     """The entry of a record whose vectors are given."""
     return VectorEntry(Indexed.of(stored), {name: Vector(f"{name}{list(v)}"[:32], v) for name, v in fields.items()})
@@ -231,7 +292,7 @@ def vectors(stored: StoredRecord, fields: dict[str, Sequence[float]]) -> VectorE
 EAST, NORTH, UP = (1.0, 0.0, 0.0, 0.0), (0.0, 1.0, 0.0, 0.0), (0.0, 0.0, 1.0, 0.0)
 
 
-class VectorConformance:
+class VectorConformance(_FilteredSearch):
     """Finding by meaning."""
 
     async def test_the_nearest_come_first_each_once_by_its_best_field(self, storage: Storage) -> None:
@@ -295,6 +356,14 @@ class VectorConformance:
             found = await storage.vectors.candidates(None, EAST, Selection(scope), limit=5)
             assert [c.memory_id for c in found] == ["m"]
 
+    async def test_vectors_are_found_by_filters_in_any_order_of_changes(self, storage: Storage) -> None:
+        life = [vectors(stored, {"text": EAST}) for stored in filtered_life()]
+
+        async def asked(selection: Selection) -> list[Candidate]:
+            return await storage.vectors.candidates(None, EAST, selection, limit=10)
+
+        await self._check_filters(storage, storage.vectors, life, asked)
+
     async def test_what_was_embedded_is_known(self, storage: Storage) -> None:
         life = [record("m", 0, end=1), record("m", 1)]
         entries = [vectors(life[0], {"text": EAST}), vectors(life[1], {"text": UP})]
@@ -313,7 +382,7 @@ def words(stored: StoredRecord, text: str) -> KeywordEntry:
     return KeywordEntry(Indexed.of(stored), text, text[:32])
 
 
-class KeywordConformance:
+class KeywordConformance(_FilteredSearch):
     """Finding by word."""
 
     async def test_rarer_words_weigh_more(self, storage: Storage) -> None:
@@ -360,6 +429,14 @@ class KeywordConformance:
         for asked in (*scopes, Scope(app_id="x"), Scope(tenant_id="b")):
             found = await storage.keywords.candidates(None, "alpha", Selection(asked), limit=9)
             assert {c.memory_id for c in found} == {f"m{n}" for n, scope in enumerate(scopes) if asked.admits(scope)}
+
+    async def test_words_are_found_by_filters_in_any_order_of_changes(self, storage: Storage) -> None:
+        life = [words(stored, stored.memory.text or "") for stored in filtered_life()]
+
+        async def asked(selection: Selection) -> list[Candidate]:
+            return await storage.keywords.candidates(None, "green", selection, limit=10)
+
+        await self._check_filters(storage, storage.keywords, life, asked)
 
 
 class QueueConformance:
