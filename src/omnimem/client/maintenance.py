@@ -12,7 +12,7 @@ from omnimem.models import EVERYTHING, Memory, Scope
 from omnimem.models.base import instance
 from omnimem.operations.manager import memory_key, replace_stored
 from omnimem.pipeline.verification import Progress, Report, Verification
-from omnimem.storage.base import StoredRecord
+from omnimem.storage.base import Change, StoredRecord, Work
 
 _PART = 500
 """Records written in one transaction, a memory never torn apart."""
@@ -42,7 +42,7 @@ class Maintenance:
     async def status(self) -> QueueStatus:
         """How many changes wait for the indexes, and how many failed, in all. For the unbound client."""
         self._for_all("status")
-        return await self._opened_rooms.storage.queue.status()
+        return await self._opened_rooms.storage.status()
 
     async def retry_failed(self) -> int:
         """Gives changes that failed another round of tries; returns how many. For the unbound client."""
@@ -66,7 +66,7 @@ class Maintenance:
         """
         loop = asyncio.get_running_loop()
         deadline = None if timeout is None else loop.time() + timeout
-        while (await self._opened_rooms.storage.queue.status()).waiting:
+        while (await self._opened_rooms.storage.status()).waiting:
             if deadline is not None and loop.time() > deadline:
                 raise UnavailableError(f"changes are still waiting after {timeout} s")
             if self._opened_rooms.works:
@@ -153,9 +153,13 @@ class Maintenance:
         for memory in new:
             firsts.setdefault(memory.memory_id, memory.record_id)
         vectors = await rooms.synchronizer.prepare(new, {}, new=True)
-        async with truth.writing() as work:
+
+        async def body(work: Work) -> None:
             await truth.insert(work, records, named=True)
             await rooms.synchronizer.written(work, records, vectors, first=list(firsts.values()))
+
+        await truth.write(body)
+        await rooms.synchronizer.settle([Change.put(memory) for memory in new], vectors)
         rooms.wake()
         return len(records)
 

@@ -30,6 +30,7 @@ from omnimem.storage.base import (
     StoredRecord,
     Vector,
     VectorEntry,
+    Work,
 )
 
 DIMS = 4
@@ -54,6 +55,11 @@ def record(
     return StoredRecord(memory, None if end is None else START + end * HOUR)
 
 
+async def insert(storage: Storage, records: Sequence[StoredRecord], *, named: bool = False) -> None:
+    """Stores records of new memories."""
+    await storage.records.write(lambda work: storage.records.insert(work, records, named=named))
+
+
 async def refused(call: Awaitable[Any], kind: type[MemoryStoreError]) -> str:
     """The message of the error a call must raise."""
     try:
@@ -76,36 +82,28 @@ class RecordConformance:
             event_time=START,
             valid_time_to=START,
         )
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, [full])
+        await insert(storage, [full])
         async with storage.records.reading() as work:
             assert await storage.records.get(work, "m", Scope()) == full.memory
             assert await storage.records.records(work, ["m@0", "none"]) == [full]
 
     async def test_a_failed_transaction_leaves_nothing(self, storage: Storage) -> None:
-        try:
-            async with storage.records.writing() as work:
-                await storage.records.insert(work, [record("m")])
-                await storage.queue.record(work, [Change("put", "m", "m@0")])
-                raise ConflictError("on purpose")
-        except ConflictError:
-            pass
+        async def body(work: Work) -> None:
+            await storage.records.insert(work, [record("m")])
+            await storage.record(work, [Change("put", "m", "m@0")])
+            raise ConflictError("on purpose")
+
+        await refused(storage.records.write(body), ConflictError)
         async with storage.records.reading() as work:
             assert await storage.records.get(work, "m", Scope()) is None
-        assert (await storage.queue.status()).waiting == 0
+        assert (await storage.status()).waiting == 0
 
     async def test_taken_ids_conflict(self, storage: Storage) -> None:
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, [record("m")], named=True)
-
-        async def again(memory: StoredRecord) -> None:
-            async with storage.records.writing() as work:
-                await storage.records.insert(work, [memory], named=True)
-
-        await refused(again(record("m")), ConflictError)
-        await refused(again(record("m", 1)), ConflictError)
+        await insert(storage, [record("m")], named=True)
+        await refused(insert(storage, [record("m")], named=True), ConflictError)
+        await refused(insert(storage, [record("m", 1)], named=True), ConflictError)
         await self._remove(storage, "m")
-        await refused(again(record("m", 2)), ConflictError)
+        await refused(insert(storage, [record("m", 2)], named=True), ConflictError)
 
     async def test_a_successor_becomes_the_latest(self, storage: Storage) -> None:
         await self._life(storage)
@@ -122,8 +120,11 @@ class RecordConformance:
             assert found.record_id == "m@0"
             assert await storage.records.record(work, "m", "m@1", Scope()) == history[1]
             assert await storage.records.record(work, "other", "m@1", Scope()) is None
-            ends = [stored.superseded_time for stored in await storage.records.of_memories(work, ["m"])]
-            assert ends == [START + HOUR, START + 2 * HOUR, None]
+            life = await storage.records.of_memories(work, ["m"])
+            assert [stored.superseded_time for stored in life] == [START + HOUR, START + 2 * HOUR, None]
+            assert await storage.records.records(work, ["m@2", "m@0"]) == [life[0], life[2]]
+            assert await storage.records.records(work, ["m@2"], predecessors=True) == life[1:]
+            assert await storage.records.records(work, ["m@0"], predecessors=True) == life[:1]
 
     async def test_every_moment_has_one_record(self, storage: Storage) -> None:
         await self._life(storage)
@@ -149,8 +150,7 @@ class RecordConformance:
 
     async def test_a_scope_hides_what_is_outside(self, storage: Storage) -> None:
         theirs = Scope(tenant_id="t", user_id="u", namespace={"env": "prod"})
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, [record("m", scope=theirs)])
+        await insert(storage, [record("m", scope=theirs)])
         inside = [Scope(), Scope(tenant_id="t"), Scope(user_id="u"), Scope(namespace={"env": "prod"}), theirs]
         outside = [Scope(tenant_id="x"), Scope(tenant_id="t", user_id="v"), Scope(namespace={"env": "dev"})]
         outside += [Scope(app_id="a"), Scope(namespace={"env": "prod", "more": "x"})]
@@ -169,15 +169,12 @@ class RecordConformance:
                 ]
                 assert len([memory for memory in found if memory is not None]) == 7 * expected
                 assert await records.count(work, Selection(scope)) == expected
-            async with records.writing() as work:
-                assert (await records.lock(work, "m", scope) is not None) == bool(expected)
+            locked = await records.write(lambda work, scope=scope: records.lock(work, "m", scope))
+            assert (locked is not None) == bool(expected)
 
     async def test_filters_select(self, storage: Storage) -> None:
         documents: list[dict[str, Any]] = [{"n": 1}, {"n": 2.0, "tags": ["a"]}, {"n": "2"}, {"tags": []}]
-        async with storage.records.writing() as work:
-            await storage.records.insert(
-                work, [record(f"m{i}", content=Content(data=data)) for i, data in enumerate(documents)]
-            )
+        await insert(storage, [record(f"m{i}", content=Content(data=data)) for i, data in enumerate(documents)])
         for condition, expected in [
             (F("data.n") == 2, {"m1"}),
             (F("data.n") != 2, {"m0", "m2", "m3"}),
@@ -192,8 +189,7 @@ class RecordConformance:
                 assert await storage.records.count(work, Selection(filter=condition)) == len(expected)
 
     async def test_listings_and_scans_go_on_where_they_ended(self, storage: Storage) -> None:
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, [record(f"m{n:02}", n % 3) for n in range(10)])
+        await insert(storage, [record(f"m{n:02}", n % 3) for n in range(10)])
         listed: list[Memory] = []
         scanned: list[str] = []
         async with storage.records.reading() as work:
@@ -210,17 +206,21 @@ class RecordConformance:
         assert len(order) == len(set(scanned)) == 10
 
     async def _life(self, storage: Storage) -> None:
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, [record("m", 0)])
+        await insert(storage, [record("m", 0)])
         for hour in (1, 2):
-            async with storage.records.writing() as work:
+
+            async def body(work: Work, hour: int = hour) -> None:
                 assert await storage.records.lock(work, "m", Scope()) is not None
                 await storage.records.supersede(work, record("m", hour).memory)
 
+            await storage.records.write(body)
+
     async def _remove(self, storage: Storage, memory_id: str) -> int:
-        async with storage.records.writing() as work:
+        async def body(work: Work) -> int:
             await storage.records.lock(work, memory_id, Scope())
             return await storage.records.remove(work, memory_id, START)
+
+        return await storage.records.write(body)
 
 
 def vectors(stored: StoredRecord, fields: dict[str, Sequence[float]]) -> VectorEntry:
@@ -243,7 +243,7 @@ class VectorConformance:
                 vectors(record("none"), {}),
             ],
         )
-        await self._written(storage, [record("east"), record("north"), record("none")])
+        await insert(storage, [record("east"), record("north"), record("none")])
         found = await storage.vectors.candidates(None, UP, Selection(), limit=10)
         assert (found[0].memory_id, found[0].record_id, found[0].field) == ("east", "east@0", "data.up")
         assert {c.memory_id for c in found} == {"east", "north"}
@@ -252,7 +252,7 @@ class VectorConformance:
 
     async def test_changes_in_any_order_end_the_same(self, storage: Storage) -> None:
         life = [record("m", 0, end=1), record("m", 1, end=2), record("m", 2)]
-        await self._written(storage, life)
+        await insert(storage, life)
         entries = [vectors(stored, {"text": v}) for stored, v in zip(life, (EAST, NORTH, UP), strict=True)]
         for order in ([0, 1, 2], [2, 1, 0], [1, 2, 0], [2, 0, 1], [0, 2, 2, 1, 1, 0]):
             await storage.vectors.reset(None, ["m"])
@@ -267,7 +267,7 @@ class VectorConformance:
 
     async def test_the_past_is_found_or_refused(self, storage: Storage) -> None:
         life = [record("m", 0, end=1), record("m", 1)]
-        await self._written(storage, life)
+        await insert(storage, life)
         await storage.vectors.apply(None, [vectors(life[0], {"text": EAST}), vectors(life[1], {"text": NORTH})])
         then = Selection(as_of=START + HOUR / 2)
         if not storage.vectors.capabilities.as_of:
@@ -289,7 +289,7 @@ class VectorConformance:
     async def test_scopes_bound_the_search(self, storage: Storage) -> None:
         mine, theirs = Scope(tenant_id="a", namespace={"x": "1"}), Scope(tenant_id="b", namespace={"x": "2"})
         both = [record("m", scope=mine), record("t", scope=theirs)]
-        await self._written(storage, both)
+        await insert(storage, both)
         await storage.vectors.apply(None, [vectors(stored, {"text": EAST}) for stored in both])
         for scope in (Scope(tenant_id="a"), Scope(namespace={"x": "1"}), mine):
             found = await storage.vectors.candidates(None, EAST, Selection(scope), limit=5)
@@ -306,10 +306,6 @@ class VectorConformance:
             ("m", hashes[0]): list(EAST),
             ("m", hashes[1]): list(UP),
         }
-
-    async def _written(self, storage: Storage, records: Sequence[StoredRecord]) -> None:
-        async with storage.records.writing() as work:
-            await storage.records.insert(work, records)
 
 
 def words(stored: StoredRecord, text: str) -> KeywordEntry:
@@ -406,5 +402,8 @@ class QueueConformance:
         assert (await storage.queue.status()).waiting == 1
 
     async def _recorded(self, storage: Storage, changes: Sequence[Change]) -> None:
-        async with storage.records.writing() as work:
-            await storage.queue.record(work, changes)
+        """Into the queue, by the way that its place allows."""
+        if storage.outbox is not None:
+            await storage.queue.record(None, changes)
+            return
+        await storage.records.write(lambda work: storage.queue.record(work, changes))

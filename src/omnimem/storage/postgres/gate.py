@@ -99,9 +99,10 @@ class Gate:
             for record, successor in pairwise(newer):
                 end = record.superseded_time or successor.created_time
                 past += [{**row, "superseded_time": end} for row in full(record)]
-            for record in (record for record in found if record.version < version):
-                end = record.superseded_time or record.created_time
-                past += [{**row, "superseded_time": end} for row in full(record)]
+            for record in found:
+                if record.version >= version or record.superseded_time is None:
+                    continue  # there already, or read before the newer one was written
+                past += [{**row, "superseded_time": record.superseded_time} for row in full(record)]
                 late.append({"late_id": memory_id, "late_version": record.version, "late_at": record.created_time})
         await self._move(work, moved)
         await self._insert(work, self.history, past, again=True)

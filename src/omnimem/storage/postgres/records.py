@@ -1,6 +1,6 @@
 """The truth in PostgreSQL: the table `memories`, one row a record."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    or_,
     select,
     text,
     tuple_,
@@ -49,8 +50,9 @@ class PostgresRecords(RecordStore):
     def reading(self) -> AbstractAsyncContextManager[Work]:
         return self._database.reading()
 
-    def writing(self) -> AbstractAsyncContextManager[Work]:
-        return self._database.writing()
+    async def write[T](self, body: Callable[[Work], Awaitable[T]]) -> T:
+        async with self._database.writing() as work:
+            return await body(work)
 
     async def insert(self, work: Work, records: Sequence[StoredRecord], *, named: bool = False) -> None:
         if not records:
@@ -133,9 +135,12 @@ class PostgresRecords(RecordStore):
         given = values(selection, ids=list(memory_ids))
         return {memory.memory_id: memory for memory in await self._many(work, statement, selection.scope, **given)}
 
-    async def records(self, work: Work, record_ids: Sequence[str]) -> list[StoredRecord]:
+    async def records(
+        self, work: Work, record_ids: Collection[str], *, predecessors: bool = False
+    ) -> list[StoredRecord]:
+        statement = _records(self._tables, Shape(), predecessors)
         async with self._database.joined(work) as tx:
-            return [_stored(row) for row in await tx.fetch(_records(self._tables, Shape()), {"ids": list(record_ids)})]
+            return [_stored(row) for row in await tx.fetch(statement, {"ids": list(record_ids)})]
 
     async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
         async with self._database.joined(work) as tx:
@@ -160,7 +165,7 @@ class PostgresRecords(RecordStore):
             "model": f"{self._database.model_id}, {self._database.dims} dimensions",
         }
 
-    async def existing(self, work: Work, memory_ids: Sequence[str]) -> set[str]:
+    async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
         async with self._database.joined(work) as tx:
             found = await tx.fetch(_existing(self._tables, Shape()), {"ids": list(memory_ids)})
             return {row["memory_id"] for row in found}
@@ -231,9 +236,20 @@ def _hydrate(tables: Tables, shape: Shape) -> Query:
 
 
 @built_once
-def _records(tables: Tables, shape: Shape) -> Query:
+def _records(tables: Tables, shape: Shape, predecessors: bool) -> Query:
     t = tables.memories
-    return select(t).where(t.c.record_id == any_(_texts("ids"))).order_by(t.c.memory_id, t.c.version)
+    meant = t.c.record_id == any_(_texts("ids"))
+    if predecessors:
+        mine, before = t.alias("mine"), t.alias("before")
+        last = (
+            select(before.c.record_id)
+            .where(before.c.memory_id == mine.c.memory_id, before.c.version < mine.c.version)
+            .order_by(before.c.version.desc())
+            .limit(1)
+            .scalar_subquery()
+        )
+        meant = or_(meant, t.c.record_id.in_(select(last).where(mine.c.record_id == any_(_texts("ids")))))
+    return select(t).where(meant).order_by(t.c.memory_id, t.c.version)
 
 
 @built_once

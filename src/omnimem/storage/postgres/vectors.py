@@ -48,7 +48,7 @@ class PostgresVectors(VectorIndex):
     def model_id(self) -> str:
         return self._database.model_id
 
-    async def apply(self, work: Work | None, entries: Sequence[VectorEntry]) -> None:
+    async def apply(self, work: Work | None, entries: Sequence[VectorEntry], *, refresh: bool = False) -> None:
         vectors = {entry.record.record_id: entry.vectors for entry in entries}
 
         def rows(record: Indexed) -> list[dict[str, Any]]:
