@@ -62,11 +62,19 @@ class Failures:
         return self._known
 
     async def read(
-        self, starts: Mapping[Place, int], ends: Mapping[Place, int], limit: int, *, but: Collection[bytes] = ()
+        self,
+        starts: Mapping[Place, int],
+        ends: Mapping[Place, int],
+        limit: int,
+        *,
+        latest: bool = False,
+        but: Collection[bytes] = (),
     ) -> list[Failure]:
-        """What holds between these offsets but for some keys, up to `limit`, in the order in which it failed."""
+        """What holds between these offsets but for some keys, up to `limit`, in the order in which it failed, or the
+        other way round (`latest`)."""
         held = [(key, at) for key, at in (await self._holding(starts, ends)).items() if key not in but]
-        wanted = dict(sorted(held, key=lambda item: item[1].written)[:limit])
+        held.sort(key=lambda item: (item[1].written, item[1].offset), reverse=latest)
+        wanted = dict(held[:limit])
         return await self._found(wanted, starts, ends) if wanted else []
 
     async def _holding(self, starts: Mapping[Place, int], ends: Mapping[Place, int]) -> dict[bytes, _Held]:

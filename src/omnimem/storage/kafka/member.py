@@ -84,26 +84,33 @@ class Member:
 
     # ---------------------------------------------------------------- handing out
 
-    async def gather(self, limit: int) -> None:
-        """Reads on until `limit` entries are ready, or all that waits was read.
+    async def gather(self, limit: int, wait: float) -> None:
+        """Reads on until `limit` entries are ready, or all that waits was read; where that is nothing, until something
+        comes, at most `wait` seconds.
 
         Raises UnavailableError where the brokers do not answer.
         """
         async with self._gathering:
             await self._join()
             await self._poll(limit - self._count(), 0.0)
-            if self._count() >= limit:
+            if self._count() < limit:
+                await self._read_on(limit)
+            if self._count():
                 return
-            ends = await self._cluster.ends(list(self._parts))
-            until = time.monotonic() + self._cluster.settings.timeout
-            while self._count() < limit and not self._reached(ends):
-                if time.monotonic() > until:
-                    if self._count():
-                        return
-                    raise self._cluster.error("reading changes")
-                await self._poll(limit - self._count(), _SLICE)
-            if not self._count():
-                await self._lane.run(self._commit, list(self._parts.values()))  # what was passed over, too
+            await self._lane.run(self._commit, list(self._parts.values()))  # what was only passed over
+            until = time.monotonic() + wait
+            while not self._count() and (left := until - time.monotonic()) > 0:
+                await self._poll(limit, min(left, _SLICE))
+
+    async def _read_on(self, limit: int) -> None:
+        ends = await self._cluster.ends(list(self._parts))
+        until = time.monotonic() + self._cluster.settings.timeout
+        while self._count() < limit and not self._reached(ends):
+            if time.monotonic() > until:
+                if self._count():
+                    return
+                raise self._cluster.error("reading changes")
+            await self._poll(limit - self._count(), _SLICE)
 
     def take(self, limit: int) -> list[Entry]:
         """Up to `limit` entries that are due, oldest first, those of a partition in order."""

@@ -84,11 +84,11 @@ class KafkaQueue(ChangeQueue):
 
     # ---------------------------------------------------------------- working off
 
-    async def claim(self) -> Claim:
+    async def claim(self, *, wait: float = 0.0) -> Claim:
         now = time.monotonic()
         for claim in [claim for claim in self._claims if claim.until < now]:
             self._give_back(claim)
-        await self._member.gather(self._policy.batch)
+        await self._member.gather(self._policy.batch, wait)
         held = _Held(self._member.take(self._policy.batch), time.monotonic() + self._policy.lease)
         if held.entries:
             self._claims.add(held)
@@ -154,8 +154,8 @@ class KafkaQueue(ChangeQueue):
     async def failed(self, limit: int) -> list[FailedChange]:
         starts, ends = await self._dead_letters()
         return [
-            FailedChange(found.change, found.trial.error, found.trial.attempts, found.trial.failed_at)
-            for found in await self._dead.read(starts, ends, limit)
+            FailedChange(found.change, found.trial.attempts, found.trial.error, found.trial.failed_at)
+            for found in await self._dead.read(starts, ends, limit, latest=True)
         ]
 
     async def retry_failed(self) -> int:
