@@ -68,13 +68,13 @@ async def test_ten_thousand_keys_lose_nothing(elasticsearch: ElasticsearchServer
 
 async def test_a_long_string_beyond_the_limit_is_left_to_the_truth(elasticsearch: ElasticsearchServer) -> None:
     """The only order that neither a field nor a fact decides."""
-    records = holding([*({f"k{n}": n} for n in range(400)), {"late": "x" * 1_000}, {"late": "a"}, {"late": 1}])
+    records = holding([{f"k{n}": n for n in range(400)}, {"late": "x" * 1_000}, {"late": "a"}, {"late": 1}])
     async with search_index(elasticsearch.url, fields=200) as keywords:
         await keywords.apply(None, [entry(stored) for stored in records])
         await keywords.refresh()
         wide = await check_filters(keywords, records, [F("data.late") > "y", F("data.late") == "x" * 1_000])
         assert wide == [F("data.late") > "y"]
-        assert await found(keywords, F("data.late") > "y") == {"m400"}
+        assert await found(keywords, F("data.late") > "y") == {"m1"}
 
 
 async def test_too_many_arrays_of_objects_are_left_to_the_truth(elasticsearch: ElasticsearchServer) -> None:
@@ -153,7 +153,7 @@ async def test_ids_of_any_length_and_kind(elasticsearch: ElasticsearchServer) ->
 
 async def test_a_text_of_a_million_characters_is_found_by_its_words(elasticsearch: ElasticsearchServer) -> None:
     rng = random.Random(1)
-    chinese = "".join(chr(0x4E00 + rng.randrange(2_000)) for _ in range(300_000))
+    chinese = "".join(chr(0x4E00 + rng.randrange(2_000)) for _ in range(100_000))
     english = " ".join(f"w{rng.randrange(10**6)}" for _ in range(120_000))
     async with search_index(elasticsearch.url) as keywords:
         await keywords.apply(

@@ -30,6 +30,7 @@ from omnimem.storage.elasticsearch.facts import (
     segment,
 )
 from omnimem.storage.elasticsearch.mapping import UNTYPED_FIELDS, suffixed
+from omnimem.storage.flat import scope_fields
 
 MAX_FACTS = 50_000
 """Facts of one document; one that has more is opaque."""
@@ -65,11 +66,6 @@ def reduced(entry: KeywordEntry) -> dict[str, Any]:
 def opaque(entry: KeywordEntry) -> dict[str, Any]:
     """The document by which a record is found in its scope; what it holds is left to the truth."""
     return {**_shared(entry), FACTS: [OPAQUE]}
-
-
-def scope_fields(scope: Scope) -> dict[str, Any]:
-    """The scope as keyword fields."""
-    return {**{f"scope_{d}": value for d, value in scope.dimensions}, "scope_tags": list(scope.tags)}
 
 
 def scope_filters(scope: Scope) -> Iterator[dict[str, Any]]:
