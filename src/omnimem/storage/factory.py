@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self, cast
 
 from memground.errors import InvalidInputError
+from memground.extras import missing_package
 from memground.jobs import JobPolicy
 from memground.text import show
 from omnimem.models.base import Value, instance
@@ -151,6 +152,7 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
         model_id=model_id,
         schema=settings.schema,
         pool_size=settings.pool_size,
+        truth=settings.records == "postgres",
     )
     async with AsyncExitStack() as opened:
         opened.push_async_callback(database.close)
@@ -169,9 +171,12 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
 
 async def _spread(settings: Settings, storage: Storage, opened: AsyncExitStack) -> Storage:
     """The storage with roles given to other servers; what is opened is closed with `opened`."""
-    from omnimem.storage.mongodb.database import MongoDatabase
-    from omnimem.storage.mongodb.outbox import MongoOutbox
-    from omnimem.storage.mongodb.records import MongoRecords
+    try:
+        from omnimem.storage.mongodb.database import MongoDatabase
+        from omnimem.storage.mongodb.outbox import MongoOutbox
+        from omnimem.storage.mongodb.records import MongoRecords
+    except ImportError as error:
+        raise missing_package("pymongo", "mongodb") from error
 
     mongodb = MongoDatabase(**vars(settings.mongodb))
     opened.push_async_callback(mongodb.close)
@@ -187,7 +192,10 @@ async def _spread(settings: Settings, storage: Storage, opened: AsyncExitStack) 
         storage = replace(storage, keywords=keywords)
         locations.append(settings.elasticsearch.location)
     if settings.queue == "kafka":
-        from omnimem.storage.kafka.queue import KafkaQueue
+        try:
+            from omnimem.storage.kafka.queue import KafkaQueue
+        except ImportError as error:
+            raise missing_package("confluent-kafka", "kafka") from error
 
         queue = KafkaQueue(settings.kafka, settings.jobs)
         opened.push_async_callback(queue.close)
