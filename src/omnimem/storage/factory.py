@@ -156,7 +156,8 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
     )
     async with AsyncExitStack() as opened:
         opened.push_async_callback(database.close)
-        await database.open()
+        # An index that is away keeps nobody from the truth; the truth that is away does.
+        await (database.open() if database.tables.truth else database.open_when_reached())
         storage = Storage(
             records=PostgresRecords(database),
             vectors=PostgresVectors(database),
