@@ -1,8 +1,7 @@
-"""The ways omnimem is deployed: all on one PostgreSQL, mixed, and the whole fleet."""
+"""The ways omnimem is deployed: all on one PostgreSQL, mixed (MongoDB and PostgreSQL), and the whole fleet."""
 
 import itertools
 import uuid
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,35 +14,33 @@ NAMES = ("postgres", "mixed", "fleet")
 _numbers = itertools.count(1)
 
 
+def fresh_name() -> str:
+    """A name for a schema, a database and a prefix that nobody else has."""
+    return f"d{next(_numbers)}_{uuid.uuid4().hex[:6]}"
+
+
 @dataclass(frozen=True)
 class Servers:
-    """Where servers are."""
+    """Addresses of servers; those a deployment does not need may be empty."""
 
     postgres: str
-    mongodb: str
-    elasticsearch: str
-    kafka: str
+    mongodb: str = ""
+    elasticsearch: str = ""
+    kafka: str = ""
 
-    def settings(self, deployment: str, **given: Any) -> Settings:
-        """Settings of a deployment with databases, indexes and topics nobody else has."""
-        own = f"d{next(_numbers)}_{uuid.uuid4().hex[:6]}"
-        mongodb = MongoSettings(self.mongodb, database=own, timeout=10)
-        given.setdefault("schema", own)
-        match deployment:
-            case "postgres":
-                return Settings(self.postgres, **given)
-            case "mixed":
-                return Settings(self.postgres, records="mongodb", mongodb=mongodb, **given)
-            case _:
-                return Settings.fleet(
-                    self.postgres,
-                    mongodb=mongodb,
-                    elasticsearch=ElasticsearchSettings(self.elasticsearch, prefix=own, replicas=0, timeout=10),
-                    kafka=KafkaSettings(self.kafka, prefix=own, partitions=4, timeout=5, session_timeout=6),
-                    **given,
-                )
-
-
-def all_deployments(syncs: Sequence[str] = ("inline", "async")) -> list[tuple[str, str]]:
-    """Each deployment in each mode."""
-    return [(name, sync) for name in NAMES for sync in syncs]
+    def settings(self, deployment: str, own: str | None = None, **given: Any) -> Settings:
+        """Settings of a deployment, with everything under a name of its own. Servers that are away are missed soon."""
+        own = own or fresh_name()
+        given = {"schema": own, "search_deadline": 5.0, **given}
+        if deployment == "postgres":
+            return Settings(self.postgres, **given)
+        mongodb = MongoSettings(self.mongodb, database=own, timeout=5)
+        if deployment == "mixed":
+            return Settings(self.postgres, records="mongodb", mongodb=mongodb, **given)
+        return Settings.fleet(
+            self.postgres,
+            mongodb=mongodb,
+            elasticsearch=ElasticsearchSettings(self.elasticsearch, prefix=own, replicas=0, timeout=5),
+            kafka=KafkaSettings(self.kafka, prefix=own, partitions=4, timeout=5, session_timeout=6),
+            **given,
+        )
