@@ -211,7 +211,7 @@ class RecordConformance:
 
     async def test_json_and_times_come_back_exactly(self, storage: Storage) -> None:
         keys = ["a.b", "$a", "$set", "a$", "0", "007", "", "%", "%2E", "ключ", "é😀", 'q"\\', "__proto__", " "]
-        numbers = [0, 4, 4.0, -0.5, 2**63 - 1, -(2**63), 2**53 + 1, 2.0**53, 1e22, 1e300, 5e-324, 0.1 + 0.2]
+        numbers = [0, 4, 4.0, -0.5, 2**63 - 1, -(2**63), 2**53 + 1, 2.0**53, 5e-324, 0.1 + 0.2]
         texts = ["", "$x", "e\u0301", "\uffff", "😀", "\x01", "null", "2026-01-01T00:00:00Z"]
         data: dict[str, list[Any]] = {key: [*numbers, *texts, None, True, {key: {key: []}}] for key in keys}
         deep: Any = "end"
