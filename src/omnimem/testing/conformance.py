@@ -9,17 +9,19 @@ A backend's test file opens a storage and inherits::
                 yield storage
 
 The storage is empty at the start of each test and holds vectors of 4 numbers. A role that is not yours may be played by
-another adapter. What a store declares not to do (`Capabilities`) is not asked of it, except that it says so.
+another adapter; `OutboxConformance` is for an outbox beside the truth. What a store declares not to do (`Capabilities`)
+is not asked of it, except that it says so.
 """
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 from memground.clock import nanoseconds
 from memground.errors import ConflictError, MemoryStoreError, UnsupportedError
-from memground.filters import F, Filter, matches
+from memground.filters import And, AnyElement, F, Filter, Or, matches
 from omnimem.models import Content, IndexHint, Memory, NewMemory, Scope, SourceReference
 from omnimem.models.memory import checked
 from omnimem.storage.base import (
@@ -29,6 +31,7 @@ from omnimem.storage.base import (
     Index,
     Indexed,
     KeywordEntry,
+    Outbox,
     Selection,
     Storage,
     StoredRecord,
@@ -208,6 +211,152 @@ class RecordConformance:
         order = [(m.version, m.memory_id) for m in listed]
         assert order == sorted(order, reverse=True)
         assert len(order) == len(set(scanned)) == 10
+
+    async def test_json_and_times_come_back_exactly(self, storage: Storage) -> None:
+        keys = ["a.b", "$a", "$set", "a$", "0", "007", "", "%", "%2E", "ключ", "é😀", 'q"\\', "__proto__", " "]
+        numbers = [0, 4, 4.0, -0.5, 2**63 - 1, -(2**63), 2**53 + 1, 2.0**53, 5e-324, 0.1 + 0.2]
+        texts = ["", "$x", "e\u0301", "\uffff", "😀", "\x01", "null", "2026-01-01T00:00:00Z"]
+        data: dict[str, list[Any]] = {key: [*numbers, *texts, None, True, {key: {key: []}}] for key in keys}
+        deep: Any = "end"
+        for level in range(20):
+            deep = {f"level.{level}": [deep]} if level % 2 else [deep]
+        late = datetime(9999, 12, 31, 23, 59, 59, 999_998, tzinfo=UTC)
+        full = record(
+            "m",
+            content=Content(data=data, schema={"$schema": "https://json-schema.org/draft/2020-12/schema"}),
+            metadata={"deep": deep},
+            event_time=datetime(1, 1, 1, 0, 0, 0, 1, tzinfo=UTC),
+            valid_time_from=START + timedelta(microseconds=1),
+            valid_time_to=late,
+        )
+        await insert(storage, [full])
+        async with storage.records.reading() as work:
+            (found,) = await storage.records.records(work, ["m@0"])
+            assert found == full
+            read = cast("dict[str, list[Any]]", found.memory.content.data)
+            assert {key: [type(value) for value in values] for key, values in read.items()} == {
+                key: [type(value) for value in values] for key, values in data.items()
+            }
+            for condition in (
+                F('data."a.b"') == 4, F('data."$set"') == "$x", F('data."0"') == 2**63 - 1,
+                F("valid_time_from") > START, F("valid_time_to") >= late,
+                F("valid_time_from").between(START + timedelta(microseconds=1), START + timedelta(microseconds=1)),
+            ):  # fmt: skip
+                assert await storage.records.count(work, Selection(filter=condition)) == 1, condition
+                assert await storage.records.count(work, Selection(filter=~condition)) == 0, condition
+
+    async def test_any_filter_is_decided_page_by_page(self, storage: Storage) -> None:
+        """Filters as deep, wide and long as there may be; what the server cannot decide is decided all the same."""
+        nested: Filter = F("a") == 1
+        while nested.depth < 60:
+            nested = AnyElement("a", nested)
+        value: Any = {"a": 1}
+        for _ in range(25):
+            value = {"a": value}
+        twined: Filter = F("data.n") == 1
+        for level in range(62):
+            twined = (And, Or)[level % 2]((twined, F("data.n").exists(level % 2 == 0)))
+        records = [record(f"m{n:02}", n, content=Content(data={"n": n, "a": value})) for n in range(12)]
+        await insert(storage, records)
+        shallow: Filter = F("a") == 1
+        for _ in range(24):
+            shallow = AnyElement("a", shallow)
+        for condition in (
+            ~AnyElement("data", nested) & (F("data.n") > 3),
+            AnyElement("data.a", shallow) & (F("data.n") <= 8),
+            twined,
+            F("data.n").in_([*range(500), *(f"{n:04}" + "x" * 9_990 for n in range(500))]),
+            Or(tuple(F("data.n") == n for n in range(3, 999))),
+        ):
+            expected = [
+                stored.memory.memory_id for stored in records[::-1] if matches(condition, stored.memory.document)
+            ]
+            found: list[Memory] = []
+            async with storage.records.reading() as work:
+                selection = Selection(filter=condition)
+                while True:
+                    after = (found[-1].version, found[-1].memory_id) if found else None
+                    part = await storage.records.select(work, selection, limit=3, after=after)
+                    found += part
+                    if len(part) < 3:
+                        break
+                assert await storage.records.count(work, selection) == len(expected)
+                everyone = [stored.memory.memory_id for stored in records]
+                assert set(await storage.records.hydrate(work, everyone, selection)) == set(expected)
+            assert [memory.memory_id for memory in found] == expected
+
+    async def test_many_changes_of_one_memory_happen_one_after_the_other(self, storage: Storage) -> None:
+        await insert(storage, [record("m", 0)])
+        writers = 16
+
+        async def update(number: int) -> None:
+            async def body(work: Work) -> None:
+                latest = await storage.records.lock(work, "m", Scope())
+                assert latest is not None
+                fields = {
+                    **vars(latest),
+                    "record_id": f"m@w{number}",
+                    "version": latest.version + 1,
+                    "metadata": {"before": latest.record_id},
+                }
+                await storage.records.supersede(work, Memory.stored(**fields))
+
+            await storage.records.write(body)
+
+        seen: list[int] = []
+        writing = asyncio.gather(*(update(number) for number in range(writers)))
+        while not writing.done():
+            async with storage.records.reading() as work:
+                history = await storage.records.history(work, "m", Scope(), limit=100)
+                assert [memory.is_latest for memory in history] == [True] + [False] * (len(history) - 1)
+                assert await storage.records.get(work, "m", Scope()) == history[0]
+                assert await storage.records.count(work, Selection()) == 1
+                seen.append(len(history))
+            await asyncio.sleep(0)
+        await writing
+        assert seen == sorted(seen)
+        async with storage.records.reading() as work:
+            life = [stored.memory for stored in await storage.records.of_memories(work, ["m"])]
+        assert len(life) == writers + 1
+        assert [m.metadata["before"] for m in life[1:]] == [m.record_id for m in life[:-1]]
+        assert all(a.version < b.version for a, b in pairwise(life))
+
+    async def test_who_holds_a_memory_changes_it_alone(self, storage: Storage) -> None:
+        await insert(storage, [record("m", 0)])
+        held, done = asyncio.Event(), list[str]()
+
+        async def holding(work: Work) -> None:
+            await storage.records.hold(work, ["m", "unknown"])
+            held.set()
+            await asyncio.sleep(0.2)
+            done.append("held")
+
+        async def changing(work: Work) -> None:
+            await storage.records.lock(work, "m", Scope())
+            await storage.records.supersede(work, record("m", 1).memory)
+
+        async def naming(work: Work) -> None:
+            await storage.records.insert(work, [record("unknown")], named=True)
+
+        async def after(body: Callable[[Work], Awaitable[None]], what: str) -> None:
+            await held.wait()
+            await storage.records.write(body)
+            done.append(what)
+
+        await asyncio.gather(storage.records.write(holding), after(changing, "changed"))
+        assert done == ["held", "changed"]
+        await insert(storage, [record("other")], named=True)
+        await storage.records.write(naming)
+
+    async def test_a_reading_sees_one_moment_and_what_was_written_before(self, storage: Storage) -> None:
+        for turn in range(20):
+            await insert(storage, [record(f"m{turn}", turn)])
+            async with storage.records.reading() as work:
+                assert await storage.records.count(work, Selection()) == turn + 1
+                await insert(storage, [record(f"late{turn}", turn)])
+                assert await storage.records.get(work, f"late{turn}", Scope()) is None
+                assert await storage.records.count(work, Selection()) == turn + 1
+            await self._remove(storage, f"late{turn}")
 
     async def _life(self, storage: Storage) -> None:
         await insert(storage, [record("m", 0)])
@@ -519,6 +668,73 @@ class KeywordConformance(_FilteredSearch):
         assert {key: (c.memory_id, c.superseded_time, c.content_hash) for key, c in held.items()} == {
             e.record.record_id: ("m", e.record.superseded_time, e.content_hash) for e in entries
         }
+
+
+class OutboxConformance:
+    """Changes beside the truth, on their way to a queue that is elsewhere."""
+
+    async def test_changes_are_due_in_order_until_they_are_forgotten(self, storage: Storage) -> None:
+        outbox = self._outbox(storage)
+        changes = [Change("put", "m", f"m@{n}") for n in range(5)] + [Change("delete", "n")]
+        for change in changes:
+            await self._recorded(storage, [change])
+        assert await outbox.due(3) == changes[:3]
+        assert await outbox.due(100) == changes
+        status = await outbox.status()
+        assert (status.waiting, status.failed) == (6, 0)
+        assert status.oldest is not None
+        await outbox.forget(changes[1:3])
+        assert await outbox.due(100) == [changes[0], *changes[3:]]
+        await outbox.forget([*changes, Change("put", "never", "never@0")])
+        assert await outbox.due(100) == []
+        assert (await outbox.status()).waiting == 0
+
+    async def test_a_change_may_wait_before_it_is_due(self, storage: Storage) -> None:
+        outbox = self._outbox(storage)
+        late, soon = Change("put", "late", "late@0"), Change("put", "soon", "soon@0")
+        await self._recorded(storage, [late], delay=0.4)
+        await self._recorded(storage, [soon])
+        assert await outbox.due(10) == [soon]
+        await asyncio.sleep(0.5)
+        assert await outbox.due(10) == [soon, late]
+        await outbox.forget([late])  # as who applied it does, whether `due` gave it or not
+        await self._recorded(storage, [Change("put", "n", "n@0")], delay=60)
+        await outbox.forget([Change("put", "n", "n@0"), soon])
+        assert (await outbox.status()).waiting == 0
+
+    async def test_what_is_recorded_again_after_it_was_due_stays(self, storage: Storage) -> None:
+        outbox, change = self._outbox(storage), Change("put", "m", "m@0")
+        await self._recorded(storage, [change])
+        assert await outbox.due(10) == [change]
+        await self._recorded(storage, [change])
+        await outbox.forget([change])
+        assert await outbox.due(10) == [change]
+
+    async def test_a_failed_transaction_records_nothing(self, storage: Storage) -> None:
+        async def body(work: Work) -> None:
+            await self._outbox(storage).record(work, [Change("put", "m", "m@0")])
+            raise ConflictError("on purpose")
+
+        await refused(storage.records.write(body), ConflictError)
+        assert await self._outbox(storage).due(10) == []
+
+    async def test_one_leads_until_its_time_is_over(self, storage: Storage) -> None:
+        outbox = self._outbox(storage)
+        led = await asyncio.gather(*(outbox.lead(f"o{n}", 0.5) for n in range(8)))
+        assert sum(led) == 1
+        leader = f"o{led.index(True)}"
+        assert await outbox.lead(leader, 0.5)
+        assert not await outbox.lead("another", 0.5)
+        await asyncio.sleep(0.7)
+        assert await outbox.lead("another", 0.5)
+        assert not await outbox.lead(leader, 0.5)
+
+    def _outbox(self, storage: Storage) -> Outbox:
+        assert storage.outbox is not None
+        return storage.outbox
+
+    async def _recorded(self, storage: Storage, changes: Sequence[Change], *, delay: float = 0.0) -> None:
+        await storage.records.write(lambda work: self._outbox(storage).record(work, changes, delay=delay))
 
 
 class QueueConformance:
