@@ -8,8 +8,7 @@ from dev.servers.mongodb import MongoServer
 from omnimem import JobPolicy, Settings
 from omnimem.storage.base import Storage
 from omnimem.storage.factory import open_storage
-from omnimem.storage.mongodb.outbox import MongoOutbox
-from omnimem.storage.mongodb.records import MongoRecords
+from omnimem.storage.mongodb import MongoOutbox, MongoRecords
 from omnimem.testing.conformance import DIMS, OutboxConformance, RecordConformance
 from support.mongo import mongo_database
 

@@ -9,7 +9,7 @@ from dev.servers.kafka import KafkaServer
 
 from memground.errors import UnavailableError
 from omnimem.storage.base import Change
-from omnimem.storage.kafka.queue import KafkaQueue
+from omnimem.storage.kafka import KafkaQueue
 from support.kafka import Worker, changes, drained, opened, settings
 
 

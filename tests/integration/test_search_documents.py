@@ -8,7 +8,7 @@ from dev.servers.elasticsearch import ElasticsearchServer
 from memground.filters import F, Filter
 from omnimem.models import Content, IndexHint, Scope
 from omnimem.storage.base import Selection
-from omnimem.storage.elasticsearch.keywords import ElasticsearchKeywords
+from omnimem.storage.elasticsearch import ElasticsearchKeywords
 from omnimem.testing.conformance import record
 from support.search_index import check_filters, entry, found, holding, search_index
 

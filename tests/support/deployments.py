@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from omnimem import Settings
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
-from omnimem.storage.kafka.settings import KafkaSettings
-from omnimem.storage.mongodb.settings import MongoSettings
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
+from omnimem.storage.settings.kafka import KafkaSettings
+from omnimem.storage.settings.mongodb import MongoSettings
 
 NAMES = ("postgres", "mixed", "fleet")
 _numbers = itertools.count(1)

@@ -4,15 +4,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from memground.errors import ConfigurationError, UnavailableError
-from memground.extras import missing_package
 from omnimem.storage.elasticsearch.documents import encoded
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
-
-if TYPE_CHECKING:
-    from elasticsearch import AsyncElasticsearch
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 
 ATTEMPTS = 4
 """Times a request is made that the server has no room for."""
@@ -65,10 +63,6 @@ class Connection:
 
     def open(self) -> None:
         """Makes the client; nothing is sent yet. Raises ConfigurationError for an address or a file that is none."""
-        try:
-            from elasticsearch import AsyncElasticsearch
-        except ImportError as error:
-            raise missing_package("elasticsearch", "elasticsearch") from error
         settings = self.settings
         nodes = settings.addresses
         options: dict[str, Any] = {"ca_certs": settings.ca_certs} if settings.ca_certs else {}
@@ -114,10 +108,8 @@ class Connection:
         if client is not None:
             await client.close()
 
-    async def run(self, request: "Callable[[AsyncElasticsearch], Awaitable[Any]]") -> Any:
+    async def run(self, request: Callable[[AsyncElasticsearch], Awaitable[Any]]) -> Any:
         """The body of the answer to a request; a server that has no room is asked again, a few times."""
-        from elasticsearch import ApiError, TransportError
-
         if self._client is None:
             raise ConfigurationError("Elasticsearch is not open; open the storage first")
         await self.ready()

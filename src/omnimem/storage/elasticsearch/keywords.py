@@ -23,7 +23,7 @@ from omnimem.storage.elasticsearch.connection import Connection, Refusal, Write
 from omnimem.storage.elasticsearch.documents import document, encoded, opaque, reduced, scope_filters
 from omnimem.storage.elasticsearch.facts import microseconds, moment
 from omnimem.storage.elasticsearch.indexes import Indexes
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 
 _log = logging.getLogger("omnimem.storage")
 _LAST = 2**63 - 1
