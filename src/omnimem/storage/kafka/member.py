@@ -12,13 +12,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from memground.errors import UnavailableError
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
 from omnimem.storage.kafka.cluster import Cluster, Lane, Offsets, Place
@@ -97,7 +96,7 @@ class Member:
                 await self._read_on(limit)
             if self._count():
                 return
-            await self._lane.run(self._commit, list(self._parts.values()))  # what was only passed over
+            await self._call("committing offsets", self._commit, list(self._parts.values()))  # what was passed over
             until = time.monotonic() + wait
             while not self._count() and (left := until - time.monotonic()) > 0:
                 await self._poll(limit, min(left, _SLICE))
@@ -148,7 +147,7 @@ class Member:
             for entry in entries:
                 entry.part.done(entry.offset)
         until = time.monotonic() + self._cluster.settings.timeout
-        while not await self._lane.run(self._commit, parts):
+        while not await self._call("committing offsets", self._commit, parts):
             if time.monotonic() > until:
                 raise self._cluster.error("committing offsets")
             await self._poll(1, _SLICE)  # so that the group finds itself
@@ -308,7 +307,7 @@ class Member:
     async def _join(self) -> None:
         if self._consumer is None:
             await self._cluster.prepare()
-            await self._lane.run(self._open)
+            await self._call("joining the group of workers", self._open)
         settings = self._cluster.settings
         # A worker that died is waited for as long as its session lasts.
         until = time.monotonic() + settings.timeout + settings.session_timeout
@@ -318,12 +317,17 @@ class Member:
             await self._poll(1, _SLICE)
 
     async def _poll(self, count: int, seconds: float) -> None:
+        await self._call("reading changes", self._read, count, seconds)
+
+    async def _call[T](self, what: str, call: Callable[..., T], *args: object) -> T:
+        """A call of the client, on its thread; one that waits for a broker is not waited for longer than `timeout`."""
         try:
-            await self._lane.run(self._read, count, seconds)
+            async with asyncio.timeout(self._cluster.settings.timeout + _SLICE):
+                return await self._lane.run(call, *args)
+        except TimeoutError:
+            raise self._cluster.error(what) from None
         except KafkaException as error:
-            raise self._cluster.error("reading changes", error) from error
-        except RuntimeError as error:  # the client was closed meanwhile
-            raise UnavailableError(f"Kafka at {self._cluster.settings.servers}: {error}") from error
+            raise self._cluster.error(what, error) from error
 
     def _count(self) -> int:
         with self._lock:
