@@ -106,10 +106,10 @@ class KafkaQueue(ChangeQueue):
         ends = [Outgoing(e.part.topic, e.key, None, partition=e.part.number) for e in entries if e.key is not None]
         try:
             await self._publisher.publish(ends)
+            await self._member.done(entries)
         except BaseException:
             self._put_back(claim, held)
             raise
-        await self._member.done(entries)
         return [change for change in changes if change in held]
 
     async def fail(self, claim: Claim, changes: Sequence[Change], error: str) -> None:
@@ -125,10 +125,10 @@ class KafkaQueue(ChangeQueue):
         try:
             await self._publisher.publish(moved)
             await self._publisher.publish(gone)
+            await self._member.done(entries)
         except BaseException:
             self._put_back(claim, held)
             raise
-        await self._member.done(entries)
 
     async def release(self, claim: Claim) -> None:
         self._give_back(_held(claim))
