@@ -16,7 +16,8 @@ from dev.servers.kafka import KafkaServer
 
 from memground.errors import InvalidInputError, UnavailableError
 from omnimem.storage.base import Change
-from omnimem.storage.kafka import KafkaQueue, KafkaSettings
+from omnimem.storage.kafka import KafkaQueue
+from omnimem.storage.settings.kafka import KafkaSettings
 from support.kafka import Worker, changes, drained, in_order, opened, repeated, settings
 
 ONE = Change("put", "m", "m@0")

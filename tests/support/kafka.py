@@ -13,7 +13,8 @@ from typing import Any
 from memground.errors import UnavailableError
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
-from omnimem.storage.kafka import KafkaQueue, KafkaSettings
+from omnimem.storage.kafka import KafkaQueue
+from omnimem.storage.settings.kafka import KafkaSettings
 
 QUICK: dict[str, Any] = {"partitions": 4, "timeout": 5.0, "session_timeout": 6.0}
 """Settings of tests: a worker that died is missed soon."""

@@ -22,7 +22,7 @@ except ImportError as error:  # pragma: no cover - depends on the installation
     raise missing_package("confluent-kafka", "kafka") from error
 
 from memground.errors import ConfigurationError, MemoryStoreError, UnavailableError
-from omnimem.storage.kafka.settings import KafkaSettings
+from omnimem.storage.settings.kafka import KafkaSettings
 
 log = logging.getLogger("omnimem.kafka")
 log_clients = logging.getLogger("omnimem.kafka.client")

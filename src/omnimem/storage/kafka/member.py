@@ -24,7 +24,7 @@ from omnimem.storage.kafka.cluster import Cluster, Lane, Offsets, Place
 from omnimem.storage.kafka.messages import Seen, read_change, read_trial
 from omnimem.storage.kafka.progress import Part
 from omnimem.storage.kafka.reader import received
-from omnimem.storage.kafka.settings import milliseconds
+from omnimem.storage.settings.kafka import milliseconds
 
 _log = logging.getLogger("omnimem.kafka")
 

@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from omnimem.storage.kafka.cluster import Cluster, Lane
 from omnimem.storage.kafka.messages import Outgoing
-from omnimem.storage.kafka.settings import milliseconds
+from omnimem.storage.settings.kafka import milliseconds
 
 _PART = 10_000
 """Messages handed to the client before their delivery is waited for."""

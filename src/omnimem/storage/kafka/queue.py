@@ -19,7 +19,7 @@ from omnimem.storage.kafka.member import Entry, Member
 from omnimem.storage.kafka.messages import Outgoing, Seen, Stamps, Trial, change_key, change_value
 from omnimem.storage.kafka.publisher import Mover, Publisher
 from omnimem.storage.kafka.reader import Reader, place_of
-from omnimem.storage.kafka.settings import KafkaSettings
+from omnimem.storage.settings.kafka import KafkaSettings
 
 _REPLAYED_AT_ONCE = 1_000
 _CLOSING = 5.0
