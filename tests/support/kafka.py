@@ -86,14 +86,17 @@ class Worker:
 
 async def drained(queue: KafkaQueue, *, seconds: float = 60) -> None:
     """Waits until nothing waits any more."""
-    async with asyncio.timeout(seconds):
-        while True:
-            try:
-                if not (await queue.status()).waiting:
-                    return
-            except UnavailableError:
-                pass
-            await asyncio.sleep(0.1)
+    until, last = asyncio.get_running_loop().time() + seconds, "nothing"
+    while asyncio.get_running_loop().time() < until:
+        try:
+            status = await queue.status()
+            if not status.waiting:
+                return
+            last = str(status)
+        except UnavailableError as error:
+            last = str(error)
+        await asyncio.sleep(0.1)
+    raise AssertionError(f"still waiting after {seconds} s; last heard: {last}")
 
 
 def in_order(handed: list[Change]) -> bool:

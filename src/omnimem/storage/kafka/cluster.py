@@ -48,6 +48,8 @@ _REFUSED = frozenset(
 _PASSING = frozenset(
     {
         KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
         KafkaError.LEADER_NOT_AVAILABLE,
         KafkaError.NOT_LEADER_FOR_PARTITION,
         KafkaError.NOT_CONTROLLER,
@@ -110,8 +112,10 @@ class Cluster:
             self._admin = AdminClient(self.config())
         return self._admin
 
-    def close(self) -> None:
-        self._admin = None
+    async def close(self) -> None:
+        """Ends the client for questions; the next question makes a new one."""
+        held, self._admin = [self._admin], None
+        await asyncio.to_thread(held.clear)  # its end may take a moment
 
     def error(self, what: str, error: BaseException | KafkaError | None = None) -> MemoryStoreError:
         """What an error of Kafka is to our callers."""
@@ -207,6 +211,8 @@ class Cluster:
                 code = error.args[0].code()
                 if code not in _PASSING or asyncio.get_running_loop().time() > until:
                     raise self.error(what, error) from error
+            if code == KafkaError.FENCED_LEADER_EPOCH:  # the client does not notice that a broker was started anew
+                await self.close()
             if code == KafkaError.UNKNOWN_TOPIC_OR_PART:  # made just now, or deleted by somebody
                 self._ready = False
                 await self.prepare()

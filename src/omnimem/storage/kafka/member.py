@@ -12,13 +12,12 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
-from memground.errors import UnavailableError
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
 from omnimem.storage.kafka.cluster import Cluster, Lane, Offsets, Place
@@ -97,7 +96,8 @@ class Member:
                 await self._read_on(limit)
             if self._count():
                 return
-            await self._lane.run(self._commit, list(self._parts.values()))  # what was only passed over
+            # What was only passed over is told as well.
+            await self._call("committing offsets", self._commit, dict.fromkeys(self._parts.values(), frozenset[int]()))
             until = time.monotonic() + wait
             while not self._count() and (left := until - time.monotonic()) > 0:
                 await self._poll(limit, min(left, _SLICE))
@@ -142,13 +142,13 @@ class Member:
     # ---------------------------------------------------------------- getting on
 
     async def done(self, entries: Sequence[Entry]) -> None:
-        """Entries that need no more work. Commits; raises UnavailableError where that got no answer in time."""
-        with self._lock:
-            parts = {entry.part for entry in entries}
-            for entry in entries:
-                entry.part.done(entry.offset)
+        """Commits that entries need no more work. Raises UnavailableError where that got no answer in time; then they
+        are not done."""
+        done: dict[Part, set[int]] = {}
+        for entry in entries:
+            done.setdefault(entry.part, set()).add(entry.offset)
         until = time.monotonic() + self._cluster.settings.timeout
-        while not await self._lane.run(self._commit, parts):
+        while not await self._call("committing offsets", self._commit, done):
             if time.monotonic() > until:
                 raise self._cluster.error("committing offsets")
             await self._poll(1, _SLICE)  # so that the group finds itself
@@ -272,31 +272,35 @@ class Member:
             self._later = [item for item in self._later if item[2].part.held]
             heapq.heapify(self._later)
 
-    def _commit(self, parts: Iterable[Part]) -> bool:
-        """Whether all is committed that is this worker's."""
-        consumer = self._consumer
+    def _commit(self, done: Mapping[Part, Set[int]]) -> bool:
+        """Whether all is committed that is this worker's; then what was done counts as such."""
         with self._lock:
             marks = {
                 part: mark
-                for part in parts
-                if part.held and (mark := part.watermark) is not None and mark != part.committed
+                for part, offsets in done.items()
+                if part.held and (mark := part.watermark(offsets)) is not None and mark != part.committed
             }
-        if consumer is None or not marks:
-            return True
+        if marks and (error := self._committed(marks)) is not None:
+            if error.code() in _UNSETTLED or error.retriable():
+                return False
+            raise self._cluster.error("committing offsets", error)
+        with self._lock:
+            for part, mark in marks.items():
+                part.committed = mark
+            for part, offsets in done.items():
+                for offset in offsets:
+                    part.done(offset)
+        return True
+
+    def _committed(self, marks: Mapping[Part, int]) -> KafkaError | None:
+        if self._consumer is None:
+            return None
         offsets = [TopicPartition(part.topic, part.number, mark) for part, mark in marks.items()]
         try:
-            answers = consumer.commit(offsets=offsets, asynchronous=False)
-            bad = next((at.error for at in answers if at.error is not None), None)
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
         except KafkaException as error:
-            bad = cast("KafkaError", error.args[0])
-        if bad is None:
-            with self._lock:
-                for part, mark in marks.items():
-                    part.committed = mark
-            return True
-        if bad.code() in _UNSETTLED or bad.retriable():
-            return False
-        raise self._cluster.error("committing offsets", bad)
+            return cast("KafkaError", error.args[0])
+        return next((at.error for at in answers if at.error is not None), None)
 
     def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -308,7 +312,7 @@ class Member:
     async def _join(self) -> None:
         if self._consumer is None:
             await self._cluster.prepare()
-            await self._lane.run(self._open)
+            await self._call("joining the group of workers", self._open)
         settings = self._cluster.settings
         # A worker that died is waited for as long as its session lasts.
         until = time.monotonic() + settings.timeout + settings.session_timeout
@@ -318,12 +322,17 @@ class Member:
             await self._poll(1, _SLICE)
 
     async def _poll(self, count: int, seconds: float) -> None:
+        await self._call("reading changes", self._read, count, seconds)
+
+    async def _call[T](self, what: str, call: Callable[..., T], *args: object) -> T:
+        """A call of the client, on its thread; one that waits for a broker is not waited for longer than `timeout`."""
         try:
-            await self._lane.run(self._read, count, seconds)
+            async with asyncio.timeout(self._cluster.settings.timeout + _SLICE):
+                return await self._lane.run(call, *args)
+        except TimeoutError:
+            raise self._cluster.error(what) from None
         except KafkaException as error:
-            raise self._cluster.error("reading changes", error) from error
-        except RuntimeError as error:  # the client was closed meanwhile
-            raise UnavailableError(f"Kafka at {self._cluster.settings.servers}: {error}") from error
+            raise self._cluster.error(what, error) from error
 
     def _count(self) -> int:
         with self._lock:

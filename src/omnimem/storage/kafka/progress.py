@@ -1,5 +1,7 @@
 """How far the work on a partition got."""
 
+from collections.abc import Container
+
 
 class Part:
     """A partition while it is assigned to this worker.
@@ -35,7 +37,6 @@ class Part:
         """How many messages came and are not done."""
         return len(self._open)
 
-    @property
-    def watermark(self) -> int | None:
-        """The offset to commit: of the first message that is not done."""
-        return next(iter(self._open), self.position)
+    def watermark(self, besides: Container[int] = ()) -> int | None:
+        """The offset to commit once `besides` are done as well: of the first message that is not."""
+        return next((offset for offset in self._open if offset not in besides), self.position)

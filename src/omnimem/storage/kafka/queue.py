@@ -69,7 +69,7 @@ class KafkaQueue(ChangeQueue):
             with suppress(TimeoutError):
                 async with asyncio.timeout(_CLOSING):
                     await part.close()
-        self._cluster.close()
+        await self._cluster.close()
 
     # ---------------------------------------------------------------- recording
 
@@ -106,10 +106,10 @@ class KafkaQueue(ChangeQueue):
         ends = [Outgoing(e.part.topic, e.key, None, partition=e.part.number) for e in entries if e.key is not None]
         try:
             await self._publisher.publish(ends)
+            await self._member.done(entries)
         except BaseException:
             self._put_back(claim, held)
             raise
-        await self._member.done(entries)
         return [change for change in changes if change in held]
 
     async def fail(self, claim: Claim, changes: Sequence[Change], error: str) -> None:
@@ -125,10 +125,10 @@ class KafkaQueue(ChangeQueue):
         try:
             await self._publisher.publish(moved)
             await self._publisher.publish(gone)
+            await self._member.done(entries)
         except BaseException:
             self._put_back(claim, held)
             raise
-        await self._member.done(entries)
 
     async def release(self, claim: Claim) -> None:
         self._give_back(_held(claim))
@@ -149,6 +149,10 @@ class KafkaQueue(ChangeQueue):
             failed=dead.count,
             oldest=min(since, default=None),
             last_error=max(errors)[1] if errors else None,
+            parts={
+                f"{topic}/{number}": max(0, end - lags[0][topic, number]) for (topic, number), end in lags[1].items()
+            }
+            | {s.retries_topic: retries.count},
         )
 
     async def failed(self, limit: int) -> list[FailedChange]:
@@ -180,19 +184,6 @@ class KafkaQueue(ChangeQueue):
             Outgoing(s.retries_topic, found.key, value, headers),
             Outgoing(s.dead_letters_topic, found.key, None, partition=found.partition),
         ]
-
-    async def lags(self) -> dict[str, int]:
-        """How many messages of each partition of changes and retries the group has not done, by `topic/partition`.
-
-        Retries that were done out of order count here until those before them are done as well.
-        """
-        starts, ends = await self._span()
-        dead = self._settings.dead_letters_topic
-        return {
-            f"{topic}/{number}": max(0, end - starts[topic, number])
-            for (topic, number), end in sorted(ends.items())
-            if topic != dead
-        }
 
     # ---------------------------------------------------------------- inside
 
