@@ -74,6 +74,16 @@ async def test_a_profile_joins_all_that_is_known(mind: NeuroMemory, user: str) -
     assert len(porto.memories) == 1
 
 
+async def test_its_long_statement_is_planned_once_a_connection(mind: NeuroMemory, user: str) -> None:
+    async with mind._db.read() as session:
+        for _ in range(2):
+            await EntityService(session).profile(Scope(user, mind._context.view()), "Anna", limit=3)
+        kept = await session.execute(text("SELECT generic_plans, statement FROM pg_prepared_statements"))
+        runs = [row.generic_plans for row in kept if all(f"entities.{table}" in row.statement for table in JOINED)]
+    assert runs
+    assert min(runs) >= 2
+
+
 async def test_a_profile_of_then_knows_what_was_known_then(mind: NeuroMemory, user: str) -> None:
     await told(mind, user)
     then = await mind.entity_profile(user, "Anna", as_of=LONG_AGO + DAY)

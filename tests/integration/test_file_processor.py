@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from fpdf.enums import EncryptionMethod
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neuromem import FileLimits, InvalidInputError
+from neuromem import ConfigurationError, FileLimits, InvalidInputError
 from neuromem.documents import DocumentText, chunks
 from neuromem.documents.reading import plain_document, read_document
 from neuromem.services.file_processor import FileProcessor
@@ -201,10 +202,27 @@ class TestPdf:
         )
         await refusal("bomb.pdf", data, seconds=20)
 
-    async def test_a_password_is_asked_for_by_nobody(self) -> None:
-        assert "encrypted" in await refusal("secret.pdf", pdf("Anna keeps bees.", encrypt="bee"))
+    @pytest.mark.parametrize("method", EncryptionMethod)
+    async def test_a_password_is_asked_for_by_nobody(self, method: EncryptionMethod) -> None:
+        data = pdf("Anna keeps bees.", encrypt="bee", method=method)
+        assert "encrypted with a password; save it without one" in await refusal("secret.pdf", data)
 
-    async def test_an_empty_password_keeps_nobody_out(self) -> None:
+    @pytest.mark.parametrize("method", EncryptionMethod)
+    async def test_an_empty_password_keeps_nobody_out(self, method: EncryptionMethod) -> None:
+        data = pdf("Anna keeps bees.", encrypt="", method=method)
+        assert (await read("open.pdf", data, memory=100_000_000)).text == "Anna keeps bees."
+
+    async def test_without_the_package_for_aes_it_is_named(
+        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for package in ("cryptography", "Crypto"):
+            (tmp_path / f"{package}.py").write_text("raise ImportError")
+        monkeypatch.syspath_prepend(tmp_path)
+        data = pdf("Anna keeps bees.", encrypt="", method=EncryptionMethod.AES_256)
+        with pytest.raises(
+            ConfigurationError, match=r"package cryptography is not installed.*neuromem-omnimem\[files\]"
+        ):
+            await read("open.pdf", data)
         assert (await read("open.pdf", pdf("Anna keeps bees.", encrypt=""))).text == "Anna keeps bees."
 
     async def test_pictures_of_text_are_refused(self) -> None:
