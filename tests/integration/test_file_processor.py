@@ -172,15 +172,11 @@ class TestPdf:
         )
 
     async def test_ten_thousand_pages_are_refused(self) -> None:
-        kids = " ".join(["3 0 R"] * 10_000)
-        data = raw_pdf(
-            "<< /Type /Catalog /Pages 2 0 R >>",
-            f"<< /Type /Pages /Count 10000 /Kids [{kids}] >>",
-            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
-        )
-        assert "at most 2,000 are read" in await refusal("long.pdf", data) or "broken PDF" in await refusal(
-            "long.pdf", data
-        )
+        kids = " ".join(f"{number} 0 R" for number in range(3, 10_003))
+        pages = ["<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"] * 10_000
+        catalog = "<< /Type /Catalog /Pages 2 0 R >>"
+        data = raw_pdf(catalog, f"<< /Type /Pages /Count 10000 /Kids [{kids}] >>", *pages)
+        assert "has 10,000 pages; at most 2,000 are read" in await refusal("long.pdf", data)
 
     async def test_pages_that_contain_themselves_are_refused(self) -> None:
         pages = "<< /Type /Pages /Count 1 /Kids [2 0 R] >>"

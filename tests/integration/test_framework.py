@@ -75,7 +75,8 @@ async def test_everything_changes_in_one_transaction(open_mind: OpenMind, user: 
     async with mind._db.read() as session:
         for name in ("embeddings", "graph_nodes", "graph_edges", "conversations", "jobs", "key_values"):
             found = await session.execute(text(f"SELECT xmin::text::bigint FROM {mind._db.schema}.{name}"))
-            assert (rows := set(found.scalars())), name
+            rows = set(found.scalars())
+            assert rows, name
             by |= rows
         vectors = await session.scalar(text(f"SELECT count(embedding) FROM {mind._db.schema}.embeddings"))
     assert (len(by), vectors) == (1, 1)
