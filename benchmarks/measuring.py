@@ -112,6 +112,7 @@ async def statements(nm: NeuroMemory, call: Call, count: int = 20) -> dict[str, 
     """Round trips of one call, and the milliseconds it waits for them: server, driver and way; medians."""
     rounds: list[float] = []
     waited: list[float] = []
+    await nm._db._spent.wait()  # a connection that is taken over is not seen to be taken
     with counted(nm) as found:
         for number in range(count):
             found.clear()
@@ -123,6 +124,7 @@ async def statements(nm: NeuroMemory, call: Call, count: int = 20) -> dict[str, 
 
 async def explained(nm: NeuroMemory, call: Call, number: int = 0) -> list[str]:
     """The plans of a call's statements with their times and buffers, run again in one transaction."""
+    await nm._db._spent.wait()
     with counted(nm) as found:
         await call(number)
     plans: list[str] = []

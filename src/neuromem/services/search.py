@@ -282,13 +282,16 @@ class SearchService:
             future.set_result(checks.vector(given, self._tables.dims))
             yield future
             return
-        task = asyncio.create_task(self._embed_query(query))
+        # Begun at once: else it would wait until the first statement is sent.
+        task = asyncio.Task(self._embed_query(query), loop=asyncio.get_running_loop(), eager_start=True)
         try:
             yield task
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            elif not task.cancelled():
+                task.exception()  # known; another error may have come first
 
     async def _embed_query(self, query: str) -> list[float]:
         provider = self._embedding
