@@ -40,6 +40,11 @@ class Transaction:
         """Whether the transaction has run a statement."""
         return self._open
 
+    async def begin(self) -> None:
+        """Begins it, unless it is begun."""
+        with self._reporting():
+            await self._connected()
+
     async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
         """Runs one statement. Raises UnavailableError when the server is gone."""
         with self._reporting():

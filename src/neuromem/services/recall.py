@@ -108,6 +108,7 @@ class RecallService:
         scope = question.scope()
         # What needs no vector is read while the query is being embedded.
         async with self._search.query_vector(question.query, query_embedding) as embedding:
+            await self._session.begin()  # while this waits, the embedding starts
             scan_memories, scan_turns = await self._scans(question)
             begun = await self._begin(question, scope)
             profile: Sequence[Record] = ()
@@ -127,6 +128,7 @@ class RecallService:
             limit=2 * question.limit if related else question.limit,
             scan=scan_memories,
             tops=(pool.vector_top, pool.keyword_top),
+            explain=explain or bool(pool.ids),
         )
         said = await self._search_conversations(question, pool, remembered, explain=explain)
         memories = with_turns(boosted(remembered.hits, related, self._ranking.graph), said.told, self._ranking.learned)
@@ -136,7 +138,7 @@ class RecallService:
         merged = self._merge(entries, best, said, question.limit)
         vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
         return RecallResult(
-            merged=tuple(hit if explain or not hit.explanation else replace(hit, explanation=None) for hit in merged),
+            merged=tuple(merged if explain else map(_unexplained, merged)),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
             conversation_results=tuple(said.hits[: question.limit]),
             graph_results=tuple(related),
@@ -153,9 +155,17 @@ class RecallService:
         limit: int,
         scan: Scan,
         tops: tuple[float, float],
+        explain: bool,
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=limit, scan=scan, tops=tops, times=question.times
+            question.scope(),
+            vector,
+            keyword,
+            limit=limit,
+            scan=scan,
+            tops=tops,
+            times=question.times,
+            explain=explain,
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> Sequence[Record]:
@@ -418,6 +428,10 @@ def _joined(entry: MergedHit, other: MergedHit) -> MergedHit:
         sources=tuple(dict.fromkeys((*entry.sources, other.source))),
         came_from=(*entry.came_from, *(source for source in other.came_from if source not in entry.came_from)),
     )
+
+
+def _unexplained(entry: MergedHit) -> MergedHit:
+    return replace(entry, explanation=None) if entry.explanation else entry
 
 
 def _by_source(entries: Sequence[MergedHit]) -> list[list[MergedHit]]:
