@@ -51,7 +51,7 @@ async def told(mind: NeuroMemory, user: str) -> None:
 async def test_a_profile_joins_all_that_is_known(mind: NeuroMemory, user: str) -> None:
     await told(mind, user)
     for name in ("Anna", "annie", "ANNIE"):
-        with counted(mind) as found:
+        async with counted(mind) as found:
             profile = await mind.entity_profile(user, name)
         asked = [sql for sql, _ in found.sent if "entities." in sql]
         joined = [sql for sql in asked if all(f"entities.{table}" in sql for table in JOINED)]
@@ -218,7 +218,7 @@ async def test_everything_a_user_has_is_counted_in_one_statement(mind: NeuroMemo
     await mind.add_memory(user, "was glad", metadata={"emotion": {"valence": 0.5, "arousal": 0.2, "label": "glad"}})
     await mind.add_memory(user, "tends to move", memory_type="insight")
     await mind.kv.set("notes", user, "a", 1)
-    with counted(mind) as found:
+    async with counted(mind) as found:
         stats = await mind.stats(user)
     counting = [sql for sql, _ in found.sent if "entities." in sql and "entities.jobs" not in sql]
     assert len(counting) == 1
