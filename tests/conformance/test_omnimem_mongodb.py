@@ -9,11 +9,11 @@ from omnimem import JobPolicy, Settings
 from omnimem.storage.base import Storage
 from omnimem.storage.factory import open_storage
 from omnimem.storage.mongodb import MongoOutbox, MongoRecords
-from omnimem.testing.conformance import DIMS, RecordConformance
+from omnimem.testing.conformance import DIMS, OutboxConformance, RecordConformance
 from support.mongo import mongo_database
 
 
-class TestMongo(RecordConformance):
+class TestMongo(RecordConformance, OutboxConformance):
     @pytest.fixture
     async def storage(self, mongo: MongoServer, records_url: str, schema: str) -> AsyncIterator[Storage]:
         settings = Settings(records_url, schema=schema, jobs=JobPolicy(attempts=2, backoff=0))

@@ -12,7 +12,8 @@ from memground.errors import ConfigurationError, ConflictError, InvalidInputErro
 from memground.filters import F
 from omnimem.models import Content, Scope
 from omnimem.storage.base import Selection
-from omnimem.storage.elasticsearch import ElasticsearchKeywords, ElasticsearchSettings
+from omnimem.storage.elasticsearch import ElasticsearchKeywords
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 from omnimem.testing.conformance import HOUR, START, record, refused
 from support.search_index import WORD, entry, found, holding, search_index, search_settings
 from support.search_proxy import API_KEY, PASSWORD, USER, search_proxy
@@ -207,7 +208,9 @@ async def test_logins_and_certificates(elasticsearch: ElasticsearchServer, tmp_p
 
 async def test_an_address_where_nobody_is() -> None:
     keywords = ElasticsearchKeywords(ElasticsearchSettings("http://anna:s3cret@127.0.0.1:9", timeout=2))
-    message = await refused(keywords.open(), UnavailableError)
+    await keywords.open()
+    message = await refused(keywords.candidates(None, WORD, Selection(), limit=5), UnavailableError)
+    await keywords.close()
     assert "http://127.0.0.1:9" in message
     assert "s3cret" not in message
     assert "s3cret" not in repr(keywords.connection.settings)

@@ -30,12 +30,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from memground.filters import FieldKind, Filter, check, matches
 from memground.postgres.filter_sql import FilterColumn, compile_sql
-from omnimem.storage.elasticsearch import ElasticsearchSettings
 from omnimem.storage.elasticsearch.conditions import DECIDED, condition
 from omnimem.storage.elasticsearch.documents import describe, encoded
 from omnimem.storage.elasticsearch.mapping import index_settings, mappings
 from omnimem.storage.mongodb.coding import write_time, write_value
 from omnimem.storage.mongodb.filter_query import compile_query
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 from support.filters import FIELDS
 from support.toys import toy_tables
 

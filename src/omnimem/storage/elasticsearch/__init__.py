@@ -1,6 +1,12 @@
 """The keyword index in Elasticsearch. Opened by `omnimem.storage.factory` only."""
 
-from omnimem.storage.elasticsearch.keywords import ElasticsearchKeywords
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
+from memground.extras import missing_package
 
-__all__ = ["ElasticsearchKeywords", "ElasticsearchSettings"]
+try:
+    import elasticsearch as elasticsearch
+except ImportError as error:
+    raise missing_package("elasticsearch[async]", "elasticsearch") from error
+
+from omnimem.storage.elasticsearch.keywords import ElasticsearchKeywords
+
+__all__ = ["ElasticsearchKeywords"]

@@ -4,15 +4,13 @@ import asyncio
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from elasticsearch import ApiError, AsyncElasticsearch, TransportError
 
 from memground.errors import ConfigurationError, UnavailableError
-from memground.extras import missing_package
 from omnimem.storage.elasticsearch.documents import encoded
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
-
-if TYPE_CHECKING:
-    from elasticsearch import AsyncElasticsearch
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 
 ATTEMPTS = 4
 """Times a request is made that the server has no room for."""
@@ -60,14 +58,15 @@ class Connection:
     def __init__(self, settings: ElasticsearchSettings) -> None:
         self.settings = settings
         self._client: AsyncElasticsearch | None = None
+        self._prepared = False
+        self._preparer: asyncio.Task[Any] | None = None
+        self._preparing = asyncio.Lock()
         self.version = ""
+        self.prepare: Callable[[], Awaitable[None]] | None = None
+        """What is done once, before the first request that reaches the cluster."""
 
-    async def open(self) -> None:
-        """Connects and looks who is there. Raises ConfigurationError for a server that is too old or refuses us."""
-        try:
-            from elasticsearch import AsyncElasticsearch
-        except ImportError as error:
-            raise missing_package("elasticsearch", "elasticsearch") from error
+    def open(self) -> None:
+        """Makes the client; nothing is sent yet. Raises ConfigurationError for an address or a file that is none."""
         settings = self.settings
         nodes = settings.addresses
         options: dict[str, Any] = {"ca_certs": settings.ca_certs} if settings.ca_certs else {}
@@ -83,28 +82,41 @@ class Connection:
             )
         except (ValueError, OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"Elasticsearch at {settings.location} cannot be used: {error}") from error
-        try:
-            info = await self.run(lambda client: client.info())
-            self.version = str(info["version"]["number"])
-            if tuple(map(int, self.version.split(".")[:2])) < _OLDEST:
-                raise ConfigurationError(
-                    f"Elasticsearch at {settings.location} is {self.version}; omnimem needs 8.10 or newer"
-                )
-        except BaseException:
-            await self.close()
-            raise
+
+    async def ready(self) -> None:
+        """Looks who is there, and prepares what the requests need, unless that was done.
+
+        Raises ConfigurationError for a server that is too old or refuses us.
+        """
+        if self._prepared or asyncio.current_task() is self._preparer:
+            return
+        async with self._preparing:
+            if self._prepared:
+                return
+            self._preparer = asyncio.current_task()
+            try:
+                info = await self.run(lambda client: client.info())
+                self.version = str(info["version"]["number"])
+                if tuple(map(int, self.version.split(".")[:2])) < _OLDEST:
+                    raise ConfigurationError(
+                        f"Elasticsearch at {self.settings.location} is {self.version}; omnimem needs 8.10 or newer"
+                    )
+                if self.prepare is not None:
+                    await self.prepare()
+                self._prepared = True
+            finally:
+                self._preparer = None
 
     async def close(self) -> None:
-        client, self._client = self._client, None
+        client, self._client, self._prepared = self._client, None, False
         if client is not None:
             await client.close()
 
-    async def run(self, request: "Callable[[AsyncElasticsearch], Awaitable[Any]]") -> Any:
+    async def run(self, request: Callable[[AsyncElasticsearch], Awaitable[Any]]) -> Any:
         """The body of the answer to a request; a server that has no room is asked again, a few times."""
-        from elasticsearch import ApiError, TransportError
-
         if self._client is None:
             raise ConfigurationError("Elasticsearch is not open; open the storage first")
+        await self.ready()
         for attempt in range(ATTEMPTS):
             try:
                 return (await request(self._client)).body

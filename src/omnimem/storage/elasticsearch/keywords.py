@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,8 +23,9 @@ from omnimem.storage.elasticsearch.connection import Connection, MissingIndexErr
 from omnimem.storage.elasticsearch.documents import document, encoded, opaque, reduced, scope_filters
 from omnimem.storage.elasticsearch.facts import microseconds, moment
 from omnimem.storage.elasticsearch.indexes import Indexes
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 
+_log = logging.getLogger("omnimem.storage")
 _LAST = 2**63 - 1
 """The version of a tombstone: nothing is newer."""
 _BATCH = 500
@@ -53,10 +55,14 @@ class ElasticsearchKeywords(KeywordIndex):
         self.indexes = Indexes(self.connection)
 
     async def open(self) -> None:
-        """Connects and makes the indexes where they are missing."""
-        await self.connection.open()
+        """Connects and makes the indexes where they are missing: now, or where the cluster is away when it is first
+        used. Raises ConfigurationError for one that cannot be used."""
+        self.connection.prepare = self.indexes.ensure
+        self.connection.open()
         try:
-            await self.indexes.ensure()
+            await self.connection.ready()
+        except UnavailableError as error:
+            _log.warning("going on without it for now: %s", error)
         except BaseException:
             await self.close()
             raise

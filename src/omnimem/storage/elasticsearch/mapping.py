@@ -8,7 +8,7 @@ from typing import Any
 
 from omnimem.models.scope import DIMENSIONS
 from omnimem.storage.elasticsearch.facts import FACTS
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 
 MAPPING_VERSION = 1
 MAX_KEYWORD = 8_191

@@ -4,52 +4,37 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from bson import Timestamp
-from pymongo import AsyncMongoClient, monitoring
+from pymongo import AsyncMongoClient
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import PyMongoError
-from pymongo.read_concern import ReadConcern
 from pymongo.read_preferences import ReadPreference
-from pymongo.topology_description import TopologyDescription
 from pymongo.write_concern import WriteConcern
 
-from memground.errors import ConfigurationError, InvalidInputError
-from memground.text import check_text, show
-from omnimem.models.base import whole
+from memground.errors import ConfigurationError
 from omnimem.storage.base import Work
 from omnimem.storage.mongodb.coding import OPTIONS, Document
 from omnimem.storage.mongodb.errors import redact, reporting, translated
-from omnimem.storage.mongodb.schema import META, migrate
+from omnimem.storage.mongodb.schema import migrate
+from omnimem.storage.mongodb.sessions import CausalSessions
 from omnimem.storage.mongodb.transactions import MongoWork, Transactions
+from omnimem.storage.settings.mongodb import MongoSettings
 
-MAX_POOL = 1_000
 _OLDEST = (6, 0)
 _NO_DATABASES = ("admin", "local", "config")
 _MAJORITY = WriteConcern("majority")
 
 
 class MongoDatabase:
-    """One database of a MongoDB replica set or sharded cluster, with omnimem's collections.
+    """One database of a MongoDB replica set or sharded cluster, with omnimem's collections."""
 
-    `url`: a `mongodb://` or `mongodb+srv://` address with its options. `database`: whose collections these are.
-    `timeout`: seconds after which a server that does not answer is unavailable, and a transaction that others are in
-    the way of is given up.
-    """
-
-    def __init__(self, url: str, *, database: str = "omnimem", pool_size: int = 100, timeout: float = 30.0) -> None:
-        self.url = _checked_url(url)
-        self.name = _checked_name(database)
-        self._pool_size = whole(pool_size, "pool_size", 1, MAX_POOL)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3_600:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInputError(f"timeout={show(timeout)} is not accepted; pass seconds above 0, up to 3,600")
-        self._timeout = float(timeout)
-        self._primaries = _Primaries()
+    def __init__(self, settings: MongoSettings) -> None:
+        self.url, self.name = settings.url, settings.database
+        self._pool_size, self._timeout = settings.pool_size, float(settings.timeout)
         self._client: AsyncMongoClient[Document] | None = None
-        self._settled = 0
-        self._written: tuple[Timestamp | None, Any] = (None, None)
-        self.transactions = Transactions(self.url, self.place, self._causal_session, self._note, self._timeout)
+        self._sessions = CausalSessions(self)
+        self.transactions = Transactions(self._sessions, self.url, self.place, self._timeout)
         self.server_version = ""
 
     async def open(self) -> None:
@@ -70,6 +55,7 @@ class MongoDatabase:
 
     async def close(self) -> None:
         """Gives the connections back."""
+        await self.transactions.close()
         client, self._client = self._client, None
         if client is not None:
             await client.close()
@@ -97,7 +83,7 @@ class MongoDatabase:
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[MongoWork]:
         """A session whose reads all see one moment, not before what this client wrote."""
-        await self._catch_up()
+        await self._sessions.catch_up()
         async with self.client.start_session(snapshot=True) as session:
             yield self.transactions.work(session)
 
@@ -123,36 +109,6 @@ class MongoDatabase:
             write_concern=write_concern,
         )
 
-    # ---------------------------------------------------------------- what was written is read
-
-    def _causal_session(self) -> AsyncClientSession:
-        session = self.client.start_session(causal_consistency=True)
-        time, cluster = self._written
-        if time is not None:
-            session.advance_operation_time(time)
-            session.advance_cluster_time(cluster)
-        return session
-
-    def _note(self, session: AsyncClientSession) -> None:
-        """Remembers the last write that was acknowledged."""
-        time = session.operation_time
-        if time is not None and (self._written[0] is None or time > self._written[0]):
-            self._written = time, session.cluster_time
-
-    async def _catch_up(self) -> None:
-        """Waits until a new primary knows that it has what the one before acknowledged.
-
-        A snapshot of one primary has what a majority acknowledged there. A new one may need a moment to know it.
-        """
-        changes = self._primaries.changes
-        if changes == self._settled or self._written[0] is None:
-            return
-        with reporting(self.url):
-            async with self._causal_session() as session:
-                meta = self.collection(META).with_options(read_concern=ReadConcern("majority"))
-                await meta.find_one({"_id": "schema"}, session=session)
-        self._settled = changes
-
     # ---------------------------------------------------------------- opening
 
     def _connect(self) -> AsyncMongoClient[Document]:
@@ -163,7 +119,7 @@ class MongoDatabase:
             "serverSelectionTimeoutMS": milliseconds,
             "connectTimeoutMS": milliseconds,
             "timeoutMS": milliseconds,
-            "event_listeners": [self._primaries],
+            "event_listeners": [self._sessions.primaries],
         }
         named = self.url.partition("?")[2].lower()  # the address has the last word
         options = {key: value for key, value in given.items() if f"{key.lower()}=" not in named}
@@ -204,46 +160,3 @@ class MongoDatabase:
             f"MongoDB at {redact(self.url)} is a standalone server, which has no transactions; start it with --replSet "
             "and run rs.initiate(), a replica set of one member is enough"
         )
-
-
-class _Primaries(monitoring.TopologyListener):
-    """Counts how often there was another primary."""
-
-    def __init__(self) -> None:
-        self.changes = 0
-
-    def opened(self, event: monitoring.TopologyOpenedEvent) -> None:
-        """Nothing to do."""
-
-    def closed(self, event: monitoring.TopologyClosedEvent) -> None:
-        """Nothing to do."""
-
-    def description_changed(self, event: monitoring.TopologyDescriptionChangedEvent) -> None:
-        before, now = _primaries_of(event.previous_description), _primaries_of(event.new_description)
-        if now and now != before:
-            self.changes += 1
-
-
-def _primaries_of(topology: TopologyDescription) -> set[tuple[Any, Any]]:
-    servers = topology.server_descriptions().values()
-    return {(server.address, server.election_id) for server in servers if server.is_writable}
-
-
-def _checked_url(url: object) -> str:
-    text = check_text(url, "the MongoDB address", limit=10_000)
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
-        raise ConfigurationError(
-            f"the MongoDB address {redact(text)!r} is not understood; "
-            "accepted: mongodb://user:password@host:port/?replicaSet=rs0, or mongodb+srv://…"
-        )
-    return text
-
-
-def _checked_name(value: object) -> str:
-    text = check_text(value, "database", limit=63)
-    if len(text.encode()) > 63 or set(text) & set('/\\. "$*<>:|?') or text in _NO_DATABASES:
-        raise InvalidInputError(
-            f"database={show(text)} is no name of a database of yours; accepted: up to 63 bytes, without "
-            'spaces and / \\ . " $ * < > : | ?'
-        )
-    return text

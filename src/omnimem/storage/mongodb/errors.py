@@ -25,7 +25,7 @@ _LOGIN = (13, 18, 8000)
 """Unauthorized, AuthenticationFailed, and what the cloud says for both."""
 _SIZE = (10334, 17280, 17419, 17420, 257, 344)
 """A document, a key or a transaction is too large."""
-_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 9001, 10107, 11600, 11602, 13435, 13436)
+_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 9001, 10107, 11600, 11601, 11602, 13435, 13436)
 """Unreachable, stopping, electing, too slow, in the way of others: trying again may work."""
 
 

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from contextvars import Context
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from pymongo import timeout
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 
@@ -18,6 +20,7 @@ from omnimem.storage.mongodb.errors import TRANSIENT, UNKNOWN, PassingConflict, 
 
 _SNAPSHOT, _MAJORITY = ReadConcern("snapshot"), WriteConcern("majority")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.005, 0.5
+_ORPHAN_TRIES, _ORPHAN_PAUSE = 60, 1.0
 _ABORT_SECONDS = 2.0
 """A server that does not hear of it aborts by itself, after a minute at most."""
 
@@ -66,27 +69,72 @@ class Line:
             await stack.enter_async_context(lock)
 
 
+class Sessions(Protocol):
+    """Where transactions get their sessions."""
+
+    def open(self) -> AsyncClientSession:
+        """A causally consistent one, not before what this client wrote."""
+        ...
+
+    def committed(self, session: AsyncClientSession) -> None:
+        """Its transaction was acknowledged."""
+        ...
+
+    async def kill(self, ids: Sequence[Any]) -> None:
+        """Ends the transactions of sessions."""
+        ...
+
+
+class Orphans:
+    """Sessions of transactions the server may still have open, though nobody will end them: it is told to, when it can
+    be. Until then they hold what they wrote to; by itself it would end them after a minute."""
+
+    def __init__(self, kill: Callable[[Sequence[Any]], Awaitable[None]]) -> None:
+        self._kill = kill
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def add(self, session: AsyncClientSession) -> None:
+        """The driver uses no session again whose connection broke, so that nothing else is ended."""
+        # Without this context: its time is over.
+        task = asyncio.create_task(self._end(session.session_id), context=Context())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _end(self, session_id: Any) -> None:
+        for _ in range(_ORPHAN_TRIES):
+            with suppress(PyMongoError):
+                await self._kill([session_id])
+                return
+            await asyncio.sleep(_ORPHAN_PAUSE)
+
+
+def _lost_connection(error: BaseException) -> bool:
+    cause = error.__cause__ or error
+    return isinstance(cause, ConnectionFailure) or (isinstance(cause, PyMongoError) and cause.timeout)
+
+
 class Transactions:
     """Runs bodies in transactions against one deployment.
 
-    `open_session`: a causally consistent session that is not before what this client wrote. `committed`: told of every
-    session whose transaction was committed. `patience`: seconds after which a body is not run again.
+    `patience`: seconds after which a body is not run again.
     """
 
-    def __init__(
-        self,
-        url: str,
-        place: str,
-        open_session: Callable[[], AsyncClientSession],
-        committed: Callable[[AsyncClientSession], None],
-        patience: float,
-    ) -> None:
+    def __init__(self, sessions: Sessions, url: str, place: str, patience: float) -> None:
+        self._sessions = sessions
         self._url = url
         self._place = place
-        self._open_session = open_session
-        self._committed = committed
         self._patience = patience
         self._line = Line()
+        self._orphans = Orphans(sessions.kill)
+
+    async def close(self) -> None:
+        await self._orphans.close()
 
     def work(self, session: AsyncClientSession) -> MongoWork:
         return MongoWork(session, self._place, self._line)
@@ -118,20 +166,22 @@ class Transactions:
             pause = min(max(_FIRST_PAUSE, pause * 2), _LONGEST_PAUSE)
 
     async def _once[T](self, body: Callable[[Work], Awaitable[T]], wanted: set[str], deadline: float) -> T:
-        async with self._open_session() as session:
+        async with self._sessions.open() as session:
             work = self.work(session)
             work.has_turns(wanted)
             await session.start_transaction(read_concern=_SNAPSHOT, write_concern=_MAJORITY)
             try:
                 result = await body(work)
-            except BaseException:
+            except BaseException as error:
                 with timeout(_ABORT_SECONDS):
                     await session.abort_transaction()  # ignores what the server or the connection says
+                if _lost_connection(error):
+                    self._orphans.add(session)
                 raise
             finally:
                 wanted |= work.wanted
             await self._commit(session, deadline)
-            self._committed(session)
+            self._sessions.committed(session)
             return result
 
     async def _commit(self, session: AsyncClientSession, deadline: float) -> None:
@@ -145,6 +195,7 @@ class Transactions:
                 if error.has_error_label(TRANSIENT) or not error.has_error_label(UNKNOWN):
                     raise translated(error, self._url) from error
                 if asyncio.get_running_loop().time() + pause > deadline:
+                    self._orphans.add(session)
                     raise UnavailableError(
                         f"MongoDB at {redact(self._url)} did not say whether the write was kept: read it again before "
                         f"writing it again ({type(error).__name__})"
