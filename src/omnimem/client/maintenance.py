@@ -36,11 +36,6 @@ class Maintenance:
         """Compares, and makes the index of every memory that differs anew from the truth."""
         return await self._verification().run(self._scope, after=after, repair=True, progress=progress)
 
-    async def failed(self, *, limit: int = 100) -> list[FailedChange]:
-        """Changes that failed for good, latest first; `retry_failed` tries them again. For the unbound client."""
-        self._for_all("failed")
-        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
-
     async def about(self) -> dict[str, str]:
         """Where memories are kept, and the versions of what keeps them. For the unbound client."""
         self._for_all("about")

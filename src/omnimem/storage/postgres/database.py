@@ -105,7 +105,7 @@ class Database:
                 url = self._server.url(EMBEDDED_DATABASE)
             self._url_in_use = url
             self._engine = make_engine(url, pool_size=self._pool_size, application_name="omnimem")
-            async with reporting(url):
+            with reporting(url):
                 await self._prepare(self._engine)
             self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         except BaseException:
