@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from dev.servers.elasticsearch import ElasticsearchServer
 from dev.servers.mongodb import MongoServer
 from hypothesis import given
 from hypothesis import strategies as st
 
 from memground.filters import And, AnyElement, F, Filter, Not, Or, check, from_json, matches, to_json
-from support.filter_judges import mongo_judge, postgres_judge
+from support.filter_judges import elasticsearch_judge, mongo_judge, postgres_judge
 from support.filters import (
     AWKWARD,
     NESTED,
@@ -28,12 +29,14 @@ from support.filters import (
     typed_filters,
 )
 
-BACKENDS = {"postgresql": postgres_judge, "mongodb": mongo_judge}
+BACKENDS = {"postgresql": postgres_judge, "mongodb": mongo_judge, "elasticsearch": elasticsearch_judge}
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
-async def judge(request: pytest.FixtureRequest, pg_url: str, mongo: MongoServer) -> AsyncIterator[Judge]:
-    async with BACKENDS[request.param](pg_url, mongo.url) as judge:
+async def judge(
+    request: pytest.FixtureRequest, pg_url: str, mongo: MongoServer, elasticsearch: ElasticsearchServer
+) -> AsyncIterator[Judge]:
+    async with BACKENDS[request.param](pg_url, mongo.url, elasticsearch.url) as judge:
         yield judge
 
 

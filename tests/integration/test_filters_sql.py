@@ -17,7 +17,7 @@ from support.filters import NESTED
 
 @pytest.fixture(scope="module")
 async def connection(pg_url: str) -> AsyncIterator[AsyncConnection]:
-    async with postgres_judge(pg_url, "") as judge:
+    async with postgres_judge(pg_url, "", "") as judge:
         yield judge.connection
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
+from elasticsearch import AsyncElasticsearch
 from pymongo import AsyncMongoClient
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.write_concern import WriteConcern
@@ -27,10 +28,14 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from memground.filters import FieldKind, Filter, matches
+from memground.filters import FieldKind, Filter, check, matches
 from memground.postgres.filter_sql import FilterColumn, compile_sql
+from omnimem.storage.elasticsearch.conditions import DECIDED, condition
+from omnimem.storage.elasticsearch.documents import describe, encoded
+from omnimem.storage.elasticsearch.mapping import index_settings, mappings
 from omnimem.storage.mongodb.coding import write_time, write_value
 from omnimem.storage.mongodb.filter_query import compile_query
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 from support.filters import FIELDS
 from support.toys import toy_tables
 
@@ -108,20 +113,69 @@ class MongoJudge:
         ]
 
 
+class ElasticsearchJudge:
+    """One document each, one query a filter; the predicate finishes only what the index says it did not decide."""
+
+    fields: Mapping[str, FieldKind] = MongoJudge.fields
+    more_scalars: Sequence[Any] = (10**30, "x" * 240, "x" * 9_000)
+
+    def __init__(self, client: AsyncElasticsearch, index: str) -> None:
+        self._client = client
+        self._index = index
+
+    async def verdicts(
+        self, documents: Sequence[Mapping[str, Any]], filters: Sequence[Filter]
+    ) -> list[tuple[bool, ...]]:
+        lines: Any = [
+            line
+            for i, each in enumerate(documents)
+            for line in (encoded({"index": {"_id": str(i)}}), encoded(describe(each)))
+        ]
+        written = await self._client.bulk(index=self._index, operations=lines, refresh=True)
+        assert not written["errors"]
+        these = {"ids": {"values": [str(i) for i in range(len(documents))]}}
+        searches: list[Mapping[str, Any]] = []
+        for filter in filters:
+            query = {"bool": {"filter": [these, condition(check(filter, self.fields))]}}
+            searches += [{}, {"query": query, "size": len(documents), "_source": False}]
+        answer = await self._client.msearch(index=self._index, searches=searches)
+        found = [
+            {int(hit["_id"]): hit.get("matched_queries", []) for hit in each["hits"]["hits"]}
+            for each in answer["responses"]
+        ]
+        return [
+            tuple(
+                i in hits and (DECIDED in hits[i] or matches(filter, document))
+                for hits, filter in zip(found, filters, strict=True)
+            )
+            for i, document in enumerate(documents)
+        ]
+
+
 def _written(value: Any) -> Any:
     return write_time(value) if isinstance(value, datetime) else write_value(value)
 
 
 @asynccontextmanager
-async def postgres_judge(pg_url: str, mongo_url: str) -> AsyncGenerator[PostgresJudge]:
+async def postgres_judge(pg_url: str, mongo_url: str, search_url: str) -> AsyncGenerator[PostgresJudge]:
     async with toy_tables(pg_url, table.metadata) as engine, engine.connect() as connection:
         yield PostgresJudge(connection)
         await connection.rollback()
 
 
 @asynccontextmanager
-async def mongo_judge(pg_url: str, mongo_url: str) -> AsyncGenerator[MongoJudge]:
+async def mongo_judge(pg_url: str, mongo_url: str, search_url: str) -> AsyncGenerator[MongoJudge]:
     async with AsyncMongoClient[dict[str, Any]](mongo_url) as client:
         name = f"filters_{uuid.uuid4().hex[:8]}"
         yield MongoJudge(client[name])
         await client.drop_database(name)
+
+
+@asynccontextmanager
+async def elasticsearch_judge(pg_url: str, mongo_url: str, search_url: str) -> AsyncGenerator[ElasticsearchJudge]:
+    async with AsyncElasticsearch(search_url, request_timeout=60) as client:
+        index = f"filters-{uuid.uuid4().hex[:8]}"
+        made = index_settings(ElasticsearchSettings(replicas=0, refresh_interval="-1"))
+        await client.indices.create(index=index, settings=made, mappings=mappings())
+        yield ElasticsearchJudge(client, index)
+        await client.indices.delete(index=index)

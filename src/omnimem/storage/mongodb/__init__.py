@@ -1,4 +1,4 @@
-"""MongoDB: the truth, and the outbox beside it."""
+"""MongoDB: the truth, and the outbox beside it. Opened by `omnimem.storage.factory` only."""
 
 from memground.extras import missing_package
 

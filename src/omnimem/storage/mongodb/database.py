@@ -12,37 +12,26 @@ from pymongo.errors import PyMongoError
 from pymongo.read_preferences import ReadPreference
 from pymongo.write_concern import WriteConcern
 
-from memground.errors import ConfigurationError, InvalidInputError
-from memground.text import check_text, show
-from omnimem.models.base import whole
+from memground.errors import ConfigurationError
 from omnimem.storage.base import Work
 from omnimem.storage.mongodb.coding import OPTIONS, Document
 from omnimem.storage.mongodb.errors import redact, reporting, translated
 from omnimem.storage.mongodb.schema import migrate
 from omnimem.storage.mongodb.sessions import CausalSessions
 from omnimem.storage.mongodb.transactions import MongoWork, Transactions
+from omnimem.storage.settings.mongodb import MongoSettings
 
-MAX_POOL = 1_000
 _OLDEST = (6, 0)
 _NO_DATABASES = ("admin", "local", "config")
 _MAJORITY = WriteConcern("majority")
 
 
 class MongoDatabase:
-    """One database of a MongoDB replica set or sharded cluster, with omnimem's collections.
+    """One database of a MongoDB replica set or sharded cluster, with omnimem's collections."""
 
-    `url`: a `mongodb://` or `mongodb+srv://` address with its options. `database`: whose collections these are.
-    `timeout`: seconds after which a server that does not answer is unavailable, and a transaction that others are in
-    the way of is given up.
-    """
-
-    def __init__(self, url: str, *, database: str = "omnimem", pool_size: int = 100, timeout: float = 30.0) -> None:
-        self.url = _checked_url(url)
-        self.name = _checked_name(database)
-        self._pool_size = whole(pool_size, "pool_size", 1, MAX_POOL)
-        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not 0 < timeout <= 3_600:  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise InvalidInputError(f"timeout={show(timeout)} is not accepted; pass seconds above 0, up to 3,600")
-        self._timeout = float(timeout)
+    def __init__(self, settings: MongoSettings) -> None:
+        self.url, self.name = settings.url, settings.database
+        self._pool_size, self._timeout = settings.pool_size, float(settings.timeout)
         self._client: AsyncMongoClient[Document] | None = None
         self._sessions = CausalSessions(self)
         self.transactions = Transactions(self._sessions, self.url, self.place, self._timeout)
@@ -171,23 +160,3 @@ class MongoDatabase:
             f"MongoDB at {redact(self.url)} is a standalone server, which has no transactions; start it with --replSet "
             "and run rs.initiate(), a replica set of one member is enough"
         )
-
-
-def _checked_url(url: object) -> str:
-    text = check_text(url, "the MongoDB address", limit=10_000)
-    if not text.startswith(("mongodb://", "mongodb+srv://")):
-        raise ConfigurationError(
-            f"the MongoDB address {redact(text)!r} is not understood; "
-            "accepted: mongodb://user:password@host:port/?replicaSet=rs0, or mongodb+srv://…"
-        )
-    return text
-
-
-def _checked_name(value: object) -> str:
-    text = check_text(value, "database", limit=63)
-    if len(text.encode()) > 63 or set(text) & set('/\\. "$*<>:|?') or text in _NO_DATABASES:
-        raise InvalidInputError(
-            f"database={show(text)} is no name of a database of yours; accepted: up to 63 bytes, without "
-            'spaces and / \\ . " $ * < > : | ?'
-        )
-    return text

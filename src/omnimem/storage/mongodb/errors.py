@@ -28,7 +28,7 @@ _SIZE = (10334, 17280, 17419, 17420)
 """A document or a key is too large."""
 _TRANSACTION_SIZE = (257, 388)
 """A transaction is too large for an entry of the oplog, or for the cache."""
-_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 365, 9001, 10107, 11600, 11602, 13435, 13436)
+_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 365, 9001, 10107, 11600, 11601, 11602, 13435, 13436)
 """Unreachable, stopping, electing, too slow, in the way of others: trying again may work."""
 
 

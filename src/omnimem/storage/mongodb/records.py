@@ -175,8 +175,7 @@ class MongoRecords(RecordStore):
         query = {"memory_id": {"$in": sorted(set(memory_ids))}, "is_latest": True}
         return {each["memory_id"] for each in await self._documents(work, query, fields={"_id": 0, "memory_id": 1})}
 
-    async def about(self, work: Work) -> dict[str, str]:
-        self._database.joined(work)
+    async def about(self) -> dict[str, str]:
         return {
             "MongoDB": self._database.server_version,
             "database": f"{self._database.name}, version {VERSION}",
