@@ -6,11 +6,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv demo test check torture bench docs lock clean
+.PHONY: help venv demo test check torture servers servers-stop bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/demo.stamp ## Install what is needed and show what neuromem does
 	@$(BIN)/neuromem model install
@@ -31,6 +31,12 @@ check: .venv/dev.stamp ## Run linter, formatter, type checker and import contrac
 torture: .venv/dev.stamp ## Run the long fault and random rounds
 	$(BIN)/neuromem model install
 	$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+
+servers: .venv/dev.stamp ## Start MongoDB, Elasticsearch, Kafka, PostgreSQL and S3 (SERVERS_ARGS="…"; data in $NEUROMEM_SERVERS)
+	@$(BIN)/python -m dev.servers --background $(SERVERS_ARGS)
+
+servers-stop: ## Stop what `make servers` started
+	@$(BIN)/python -m dev.servers --stop
 
 bench: .venv/bench.stamp ## Measure, beside targets and a peer (BENCH_ARGS=--full for all sizes, LOCOMO=file.json)
 	$(BIN)/neuromem model install

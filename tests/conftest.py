@@ -1,11 +1,16 @@
 """One real embedded PostgreSQL for the whole run; tests keep apart by user, schema or database."""
 
 import itertools
+import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+from dev.servers.elasticsearch import ElasticsearchServer
+from dev.servers.kafka import KafkaServer
+from dev.servers.mongodb import MongoServer
+from dev.servers.postgres import PostgresServer
 from dev.servers.s3 import S3Server
 
 from memground.clock import Clock
@@ -13,8 +18,10 @@ from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from omnimem import OmniMemClient, Scope, Settings
+from support.deployments import Servers
 from support.embedded import short_tmp_dir
 from support.embeddings import HashEmbedding
+from support.servers import SharedServers
 from support.storages import FolderStorage
 
 _numbers = itertools.count(1)
@@ -61,6 +68,57 @@ def s3() -> Iterator[S3Server]:
     """A real S3 gateway: `s3.endpoint`, `s3.access_key`, `s3.secret_key`. Tests keep apart by bucket."""
     with S3Server() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedServers]:
+    """One of each server for all workers of a run. Those that the collected tests ask for start side by side."""
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    asked = {name for item in request.session.items for name in getattr(item, "fixturenames", ())}
+    with SharedServers(folder / "servers") as servers:
+        servers.start([kind for name, kind in SHARED.items() if name in asked])
+        yield servers
+
+
+SHARED = {
+    "mongo": MongoServer,
+    "elasticsearch": ElasticsearchServer,
+    "kafka": KafkaServer,
+    "fleet_postgres": PostgresServer,
+}
+
+
+@pytest.fixture(scope="session")
+def mongo(shared_servers: SharedServers) -> MongoServer:
+    """A real replica set at `mongo.url`. Tests keep apart by database, and break servers of their own only."""
+    return shared_servers.get(MongoServer)
+
+
+@pytest.fixture(scope="session")
+def elasticsearch(shared_servers: SharedServers) -> ElasticsearchServer:
+    """A real node at `elasticsearch.url`. Tests keep apart by names of indexes."""
+    return shared_servers.get(ElasticsearchServer)
+
+
+@pytest.fixture(scope="session")
+def kafka(shared_servers: SharedServers) -> KafkaServer:
+    """A real broker at `kafka.bootstrap`. Tests keep apart by names of topics and groups."""
+    return shared_servers.get(KafkaServer)
+
+
+@pytest.fixture(scope="session")
+def fleet_postgres(shared_servers: SharedServers) -> PostgresServer:
+    """A real PostgreSQL on a port, at `fleet_postgres.url`. Tests keep apart by schema or database."""
+    return shared_servers.get(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def servers(
+    mongo: MongoServer, elasticsearch: ElasticsearchServer, kafka: KafkaServer, fleet_postgres: PostgresServer
+) -> Servers:
+    """Where the servers of a fleet are. Tests keep apart by `servers.settings(…)`."""
+    return Servers(fleet_postgres.url, mongo.url, elasticsearch.url, kafka.bootstrap)
 
 
 @pytest.fixture

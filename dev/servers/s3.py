@@ -1,11 +1,10 @@
 """A real S3 gateway over a folder."""
 
 import http.client
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
+from dev.servers import fetching
 from dev.servers.server import Server
 
 _VERSION = "v1.8.0"
@@ -16,6 +15,7 @@ class S3Server(Server):
     """versitygw: signature version 4, path addressing."""
 
     name = f"versitygw-{_VERSION}"
+    fetches = "(compiled by Go, about a minute)"
     access_key = "test-access-key"
     secret_key = "test-secret-key-5c1f"
 
@@ -26,22 +26,17 @@ class S3Server(Server):
     def install(self, folder: Path) -> None:
         if shutil.which("go") is None:
             raise RuntimeError(f"{_MODULE} is compiled by Go, which is not installed; see https://go.dev/dl")
-        done = subprocess.run(
-            ["go", "install", f"{_MODULE}@{_VERSION}"],
-            env={**os.environ, "GOBIN": str(folder)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"Go could not install {_MODULE}@{_VERSION}:\n{done.stderr[-2000:]}")
+        fetching.run(["env", f"GOBIN={folder}", "go", "install", f"{_MODULE}@{_VERSION}"])
+
+    def prepare(self, program: Path, data: Path) -> None:
+        (data / "objects").mkdir()
+        (data / "metadata").mkdir()
 
     def command(self, program: Path, data: Path) -> list[str]:
         keys = ["--access", self.access_key, "--secret", self.secret_key]
-        sidecar = data.parent / "metadata"  # not every file system keeps attributes
-        sidecar.mkdir()
+        sidecar = ["--sidecar", str(data / "metadata")]  # not every file system keeps attributes
         where = ["--port", f"127.0.0.1:{self.port}", "--quiet"]
-        return [str(program / "versitygw"), *keys, *where, "posix", "--sidecar", str(sidecar), str(data)]
+        return [str(program / "versitygw"), *keys, *where, "posix", *sidecar, str(data / "objects")]
 
     def answers(self) -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)

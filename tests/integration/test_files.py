@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import psutil
 import pytest
 from dev.servers.s3 import S3Server
 from sqlalchemy import select
@@ -581,6 +580,7 @@ async def test_files_lie_beside_an_embedded_server(user: str) -> None:
         assert files.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.seed("8.2", "files lie in S3, for who uses files")
 async def test_files_in_a_bucket(open_mind: OpenMind, s3: S3Server, user: str) -> None:
     storage = S3Storage(s3.endpoint, s3.access_key, s3.secret_key, bucket="files")
     mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=JobPolicy(poll=0.05))
@@ -605,9 +605,6 @@ async def test_files_in_a_bucket(open_mind: OpenMind, s3: S3Server, user: str) -
 async def test_a_gateway_that_hangs_while_files_are_uploaded(open_mind: OpenMind, user: str) -> None:
     """What was acknowledged is there; what was not left nothing, though the gateway took the bytes in the end."""
     with S3Server() as server:
-        assert server._process is not None
-        gateway = psutil.Process(server._process.pid)
-        processes = [gateway, *gateway.children(recursive=True)]
         storage = S3Storage(
             server.endpoint, server.access_key, server.secret_key, bucket="files", timeout=1.5, max_retries=0
         )
@@ -624,11 +621,9 @@ async def test_a_gateway_that_hangs_while_files_are_uploaded(open_mind: OpenMind
 
         uploads = [asyncio.create_task(upload(number)) for number in range(12)]
         await uploads[2]
-        for process in processes:
-            process.suspend()
+        server.freeze()
         await asyncio.sleep(4)
-        for process in processes:
-            process.resume()
+        server.thaw()
         ended = await asyncio.gather(*uploads)
         stored = [document for document in ended if isinstance(document, Document)]
         assert 0 < len(stored) < 12

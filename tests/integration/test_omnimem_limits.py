@@ -49,23 +49,8 @@ async def test_filters_a_store_cannot_apply_are_finished_on_truth(open_record: O
     assert "finished on truth" in found.warnings[0]
     with pytest.raises(UnsupportedError, match="semantic index in use keeps only the present"):
         await engine.search(replace(query, as_of=datetime(2026, 1, 1, tzinfo=UTC)), Scope())
-    with pytest.raises(ConfigurationError, match="inline"):
-        IndexSynchronizer(limited, HashEmbedding(), "inline")
-
-
-async def test_stores_that_lie_apart_follow_asynchronously(open_record: OpenRecord) -> None:
-    """An index that shares no transaction with the truth gets the same changes, by the same worker."""
-    record = await open_record(sync="async", background=False)
-    rooms: Any = record._connection.rooms
-    from omnimem.pipeline.worker import IndexWorker
-
-    limited = replace(rooms.storage, vectors=Plain(rooms.storage.vectors._database))
-    worker = IndexWorker(limited, HashEmbedding(), rooms.worker._policy)
-    one, two = await record.create_many(["one", "two"])
-    await record.update(one.memory_id, content="three")
-    await record.delete(two.memory_id)
-    assert await worker.work_once() == 4
-    assert (await record.verify()).count == 0
+    with pytest.raises(ConfigurationError, match="outbox"):
+        IndexSynchronizer(limited, HashEmbedding())
 
 
 async def test_a_server_that_is_not_there_is_named(embedding: Any) -> None:
@@ -78,7 +63,7 @@ async def test_a_server_that_is_not_there_is_named(embedding: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"records": "mongodb"}, "records='mongodb' is not accepted; pass one of postgres"),
+        ({"records": "mysql"}, "records='mysql' is not accepted; pass one of postgres, mongodb"),
         ({"sync": "never"}, "inline, async"),
         ({"jobs": 3}, "jobs must be a JobPolicy"),
     ],

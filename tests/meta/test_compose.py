@@ -6,6 +6,10 @@ from typing import Any
 
 import pytest
 import yaml
+from dev.servers.elasticsearch import ElasticsearchServer
+from dev.servers.kafka import KafkaServer
+from dev.servers.mongodb import MongoServer
+from dev.servers.server import Server
 
 from memground.postgres._host import installation, server_account
 
@@ -47,12 +51,13 @@ def test_the_database_is_of_the_versions_that_are_embedded() -> None:
     assert f"pgvector/pgvector:{versions['vector']}-pg17" in (ROOT / "docker-compose.yml").read_text(encoding="utf-8")
 
 
-def test_the_fleet_is_of_the_versions_that_the_tests_start() -> None:
-    """As far as dev/servers has them."""
-    text = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "dev").rglob("*.*")))
-    fetched = {
-        "elasticsearch": re.findall(r"integ-test-zip:elasticsearch:([\d.]+\d)", text),
-        "kafka": re.findall(r"org\.apache\.kafka:kafka_2\.13:([\d.]+\d)", text),
-    }
-    for name, versions in fetched.items():
-        assert {SERVICES[name]["image"].partition(":")[2]} >= set(versions)
+@pytest.mark.parametrize(("service", "server"), [("elasticsearch", ElasticsearchServer), ("kafka", KafkaServer)])
+def test_the_fleet_is_of_the_versions_that_the_tests_start(service: str, server: type[Server]) -> None:
+    assert SERVICES[service]["image"].partition(":")[2] == server.name.partition("-")[2]
+
+
+def test_mongodb_is_of_the_release_that_the_tests_start() -> None:
+    """The image has the last correction of the same release, which is what people should run."""
+    image, server = SERVICES["mongo"]["image"].partition(":")[2], MongoServer.name.partition("-")[2]
+    assert image.rpartition(".")[0] == server.rpartition(".")[0]
+    assert int(image.rpartition(".")[2]) >= int(server.rpartition(".")[2])

@@ -13,7 +13,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 GROUPS = PROJECT["dependency-groups"]
 DEMO = [*PROJECT["project"]["dependencies"], *EXTRAS["embedded"], *EXTRAS["onnx"], *EXTRAS["openai"], *GROUPS["build"]]
-DEV = [*DEMO, *GROUPS["dev"]]
+FLEET = [*EXTRAS["mongodb"], *EXTRAS["elasticsearch"], *EXTRAS["kafka"]]
+DEV = [*DEMO, *EXTRAS["s3"], *EXTRAS["schema"], *FLEET, *GROUPS["dev"]]
 WANTED = {"demo": DEMO, "dev": DEV, "bench": [*DEV, *GROUPS["bench"]]}
 
 

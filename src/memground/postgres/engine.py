@@ -134,7 +134,8 @@ async def _connect(dsn: str, application_name: str, *, pooled: bool) -> Driver:
     settings = {} if "application_name" in dsn else {"application_name": application_name}
     if pooled:
         return await asyncpg.connect(dsn, server_settings=settings, timeout=30, statement_cache_size=0)
-    return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+    # Statements are kept however long their text is: the longest take longest to plan.
+    return await asyncpg.connect(dsn, server_settings=settings, timeout=30, max_cacheable_statement_size=0)
 
 
 @contextmanager

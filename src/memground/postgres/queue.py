@@ -11,7 +11,7 @@ Leases and pauses are measured by the server's clock, the only one all workers s
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -50,7 +50,7 @@ from memground.jobs import JobPolicy, QueueStatus
 from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Executor
 
-__all__ = ["Job", "JobPolicy", "JobQueue", "Lease", "NewJob", "QueueStatus", "enqueuing", "jobs_table"]
+__all__ = ["FailedJob", "Job", "JobPolicy", "JobQueue", "Lease", "NewJob", "QueueStatus", "enqueuing", "jobs_table"]
 
 _ERROR_LENGTH = 2_000
 
@@ -75,6 +75,15 @@ class Job:
     owner: str
     payload: Mapping[str, Any]
     attempts: int
+
+
+@dataclass(frozen=True)
+class FailedJob:
+    """A job that failed for good at some time, and the last error."""
+
+    job: Job
+    time: datetime
+    error: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,7 @@ def jobs_table(metadata: MetaData, name: str = "jobs") -> Table:
 
 
 _GATHERED = "gathered"
+_JOB = ("id", "kind", "ref", "owner", "payload", "attempts")
 _GIVEN = ("kind", "ref", "owner", "payload", "attempts")
 
 
@@ -312,7 +322,7 @@ class JobQueue:
         result = await connection.execute(
             update(t)
             .where(self._locked(t.c.failed_at.is_not(None), *where))
-            .values(failed_at=None, attempts=0, run_after=func.clock_timestamp())
+            .values(failed_at=None, last_error=None, attempts=0, run_after=func.clock_timestamp())
             .returning(t.c.id)
         )
         return len(result.all())
@@ -348,6 +358,16 @@ class JobQueue:
             )
         ).one()
         return QueueStatus(*row)
+
+    async def failed(self, connection: Executor, limit: int, *where: ColumnElement[bool]) -> list[FailedJob]:
+        """Some of what failed for good, latest first."""
+        t = self.table
+        query = select(t).where(t.c.failed_at.is_not(None), *where).order_by(t.c.failed_at.desc(), t.c.id.desc())
+        found = (await connection.execute(query.limit(limit))).mappings()
+        return [
+            FailedJob(Job(**{name: row[name] for name in _JOB}), row["failed_at"], row["last_error"] or "")
+            for row in found
+        ]
 
     def _held(self, lease: Lease, refs: Iterable[str] | None = None) -> ColumnElement[bool]:
         t = self.table

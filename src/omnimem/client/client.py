@@ -264,11 +264,13 @@ class OmniMemClient(Maintenance):
         explain: bool = False,
         cursor: str | None = None,
         query_embedding: Sequence[float] | None = None,
+        strict: bool = False,
     ) -> SearchResult:
         """The best memories by meaning and by word; without a query what passes the filters, latest change first.
 
         `as_of`: what would have been found then. `query_embedding`: the query's vector, where you have it. A
-        SearchQuery stands for all other arguments but `scope`. `cursor` of a result gets its next part.
+        SearchQuery stands for all other arguments but `scope`. `cursor` of a result gets its next part. `strict`: an
+        index that cannot be reached is an UnavailableError, instead of a warning beside what the other one found.
         """
         if not isinstance(query, SearchQuery):
             if query is not None and not isinstance(query, str):  # pyright: ignore[reportUnnecessaryIsInstance]
@@ -282,6 +284,7 @@ class OmniMemClient(Maintenance):
                 weights=weights or {},
                 explain=explain,
                 cursor=cursor,
+                strict=strict,
             )
         return await self._rooms.engine.search(query, self._inside(scope), query_embedding=query_embedding)
 

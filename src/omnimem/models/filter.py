@@ -91,6 +91,7 @@ class SearchQuery(Value):
     """A search as a value. `text` None: whatever passes the filters, newest first.
 
     `mode`: by meaning, by word, or both. `weights`: how much each counts in "hybrid". `as_of`: what was known then.
+    `strict`: an index that cannot be asked is an error, instead of a warning beside what the other found.
     """
 
     text: str | None = None
@@ -101,6 +102,7 @@ class SearchQuery(Value):
     weights: Mapping[str, float] = field(default_factory=dict[str, float])
     explain: bool = False
     cursor: str | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         if self.text is not None:
@@ -109,6 +111,7 @@ class SearchQuery(Value):
             raise InvalidInputError(f"mode={show(self.mode)} is not accepted; pass one of {', '.join(MODES)}")
         whole(self.limit, "limit", 1, MAX_LIMIT)
         instance(self.explain, "explain", bool, "True or False")
+        instance(self.strict, "strict", bool, "True or False")
         instance(self.weights, "weights", Mapping, 'a dict such as {"semantic": 2, "keyword": 1}')
         for arm, weight in self.weights.items():
             if arm not in ("semantic", "keyword"):
@@ -147,10 +150,12 @@ class ArmHit(Value):
 
 @dataclass(frozen=True)
 class Explanation(Value):
-    """Why a hit stands where it stands. `indexed_record`: the record the index knew, where it is not the one shown."""
+    """Why a hit stands where it stands. `indexed_record`: the record the index knew, where it is not the one shown.
+    `filtered_on_truth`: an index could not tell whether it passes the filter; the truth could."""
 
     arms: tuple[ArmHit, ...]
     indexed_record: str | None = None
+    filtered_on_truth: bool = False
 
 
 @dataclass(frozen=True)

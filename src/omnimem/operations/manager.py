@@ -14,7 +14,7 @@ from omnimem.models import Content, Memory, NewMemory, Page, Scope
 from omnimem.models.base import name, whole
 from omnimem.models.cursor import read_cursor, write_cursor
 from omnimem.models.memory import MAX_VERSION, checked
-from omnimem.storage.base import RecordStore, Selection, StoredRecord, Vector, Work
+from omnimem.storage.base import Change, RecordStore, Selection, StoredRecord, Vector, Work
 
 MAX_CREATED = 10_000
 """Memories that may be created in one call: they are one transaction."""
@@ -32,6 +32,7 @@ class Indexes(Protocol):
         self, work: Work, records: Sequence[StoredRecord], vectors: Mapping[str, Vector], *, first: Sequence[str] = ()
     ) -> None: ...
     async def removed(self, work: Work, memory_id: str) -> None: ...
+    async def settle(self, changes: Sequence[Change], vectors: Mapping[str, Vector]) -> None: ...
 
 
 class MemoryManager:
@@ -52,9 +53,13 @@ class MemoryManager:
         vectors = await self._indexes.prepare(drafts, {}, new=True)
         now = self._clock.now()  # after the model worked: what was not there at a moment is not found as of it
         stored = [StoredRecord(_dated(draft, now), None) for draft in drafts]
-        async with self._records.writing() as work:
+
+        async def body(work: Work) -> None:
             await self._records.insert(work, stored)
             await self._indexes.written(work, stored, vectors, first=[record.memory.record_id for record in stored])
+
+        await self._records.write(body)
+        await self._indexes.settle([Change.put(record.memory) for record in stored], vectors)
         return [record.memory for record in stored]
 
     async def update(
@@ -70,29 +75,39 @@ class MemoryManager:
         async with self._records.reading() as work:
             current = await self._records.get(work, memory_id, scope)
         vectors: dict[str, Vector] = {}
+
+        async def body(work: Work) -> tuple[Memory | None, Memory | None]:
+            """(what is the latest, what became it); None where the model has to be asked first."""
+            latest = await self._records.lock(work, memory_id, scope)
+            record = successor(_checked_current(latest, memory_id, expected_version), changes, self._clock.now())
+            if not self._indexes.ready(record, vectors):
+                return latest, None
+            await self._records.supersede(work, record)
+            await self._indexes.written(work, [StoredRecord(record, None)], vectors)
+            return latest, record
+
         while True:
-            _check_current(current, memory_id, expected_version)
-            assert current is not None
+            draft = successor(_checked_current(current, memory_id, expected_version), changes, self._clock.now())
             # The model works while nothing is locked. What it needs may change meanwhile, then it is asked again.
-            vectors = await self._indexes.prepare([successor(current, changes, self._clock.now())], vectors)
-            async with self._records.writing() as work:
-                current = await self._records.lock(work, memory_id, scope)
-                _check_current(current, memory_id, expected_version)
-                assert current is not None
-                record = successor(current, changes, self._clock.now())
-                if self._indexes.ready(record, vectors):
-                    await self._records.supersede(work, record)
-                    await self._indexes.written(work, [StoredRecord(record, None)], vectors)
-                    return record
+            vectors = await self._indexes.prepare([draft], vectors)
+            current, record = await self._records.write(body)
+            if record is not None:
+                await self._indexes.settle([Change.put(record)], vectors)
+                return record
 
     async def delete(self, memory_id: str, scope: Scope) -> int:
         """Removes all records of a memory, for good; returns how many. Raises NotFoundError."""
         memory_id = memory_key(memory_id)
-        async with self._records.writing() as work:
+
+        async def body(work: Work) -> int:
             if await self._records.lock(work, memory_id, scope) is None:
                 raise not_found(memory_id)
             count = await self._records.remove(work, memory_id, self._clock.now())
             await self._indexes.removed(work, memory_id)
+            return count
+
+        count = await self._records.write(body)
+        await self._indexes.settle([Change("delete", memory_id)], {})
         return count
 
     async def get(self, memory_id: str, scope: Scope, *, version: int | None = None) -> Memory | None:
@@ -186,7 +201,7 @@ def not_found(memory_id: str) -> NotFoundError:
     return NotFoundError(f"there is no memory {show(memory_id)} here")
 
 
-def _check_current(current: Memory | None, memory_id: str, expected: int | None) -> None:
+def _checked_current(current: Memory | None, memory_id: str, expected: int | None) -> Memory:
     if current is None:
         raise not_found(memory_id)
     if expected is not None and current.version != expected:
@@ -194,6 +209,7 @@ def _check_current(current: Memory | None, memory_id: str, expected: int | None)
             f"memory {show(memory_id)} has version {current.version}, not the expected {expected}; "
             "read it again and decide anew"
         )
+    return current
 
 
 def _dated(memory: Memory, now: datetime) -> Memory:

@@ -1,16 +1,34 @@
 """IndexSynchronizer: what of a record the indexes get, and when.
 
 What is embedded is known by the hash of its text. A vector that a memory has, or had, for the same text is used again.
+
+Indexes beside the truth are written in its transactions. Those elsewhere converge: the change is kept in the
+transaction of the truth, and whoever works it off brings the indexes to what the truth says at that time, then looks
+whether it still says so. So it does not matter how often, how late or in which order that happens.
 """
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Literal
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import ConfigurationError
+from memground.errors import ConfigurationError, MemoryStoreError
 from omnimem.models import Memory
-from omnimem.storage.base import Change, Indexed, KeywordEntry, Storage, StoredRecord, Vector, VectorEntry, Work
+from omnimem.storage.base import (
+    Change,
+    Indexed,
+    KeywordEntry,
+    KeywordIndex,
+    Storage,
+    StoredRecord,
+    Vector,
+    VectorEntry,
+    VectorIndex,
+    Work,
+)
 
 type Vectors = Mapping[str, Vector]
 """Vectors by the hash of their text."""
@@ -18,23 +36,28 @@ type Vectors = Mapping[str, Vector]
 BATCH = 256
 """Texts given to the embedding model in one call."""
 
+_NEVER = datetime.min.replace(tzinfo=UTC)
+_OWN_SECONDS = 5.0
+"""How long a client that applies its own change is left to it, before a worker does the same."""
+
+_log = logging.getLogger("omnimem.synchronizer")
+
 
 class IndexSynchronizer:
     """Keeps the indexes of a storage in step with its truth.
 
-    `mode` "inline": a write of the truth and of the indexes are one transaction; "async": the change is recorded in the
-    transaction of the truth, and a worker applies it.
+    `mode` "inline": what was written is found when the call returns. Beside the truth that is one transaction;
+    elsewhere the call applies the change after its commit, and leaves it to a worker where an index cannot be reached.
+    "async": the change is recorded in the transaction of the truth, and a worker applies it.
     """
 
     def __init__(
         self, storage: Storage, embedding: EmbeddingProvider, mode: Literal["inline", "async"] = "inline"
     ) -> None:
-        place = storage.records.capabilities.place
+        if storage.outbox is None and not storage.is_one_place:
+            raise ConfigurationError("indexes or a queue that are not beside the truth need an outbox there")
         self._inline = mode == "inline"
-        if self._inline and {storage.vectors.capabilities.place, storage.keywords.capabilities.place} != {place}:
-            raise ConfigurationError('sync="inline" needs the indexes beside the truth; use sync="async"')
-        if storage.queue.capabilities.place != place:
-            raise ConfigurationError("the change queue must share transactions with the truth")
+        self._together = storage.outbox is None
         self._storage = storage
         self._embedding = embedding
 
@@ -53,18 +76,30 @@ class IndexSynchronizer:
         self, work: Work, records: Sequence[StoredRecord], vectors: Vectors, *, first: Sequence[str] = ()
     ) -> None:
         """Records were written in this transaction; `first`: ids of those that are their memory's first."""
-        if not self._inline:
-            changes = [Change("put", record.memory.memory_id, record.memory.record_id) for record in records]
-            await self._storage.queue.record(work, changes)
-            return
-        await self.apply(work, records, vectors, first=first)
+        if self._inline and self._together:
+            await self.apply(work, records, vectors, first=first)
+        else:
+            await self._keep(work, [Change.put(record.memory) for record in records])
 
     async def removed(self, work: Work, memory_id: str) -> None:
         """A memory was removed in this transaction."""
-        if not self._inline:
-            await self._storage.queue.record(work, [Change("delete", memory_id)])
+        if self._inline and self._together:
+            await self.remove(work, [memory_id])
+        else:
+            await self._keep(work, [Change("delete", memory_id)])
+
+    async def settle(self, changes: Sequence[Change], vectors: Vectors) -> None:
+        """The transaction of these changes committed. Whatever happens here, they are kept."""
+        if not self._inline or self._storage.outbox is None:
             return
-        await self.remove(work, [memory_id])
+        try:
+            await self.converge(changes, vectors, refresh=True)
+            await self._storage.outbox.forget(changes)
+        except MemoryStoreError as error:
+            _log.warning("%d changes were written but are not found yet, a worker follows: %s", len(changes), error)
+
+    async def _keep(self, work: Work, changes: Sequence[Change]) -> None:
+        await self._storage.record(work, changes, delay=_OWN_SECONDS if self._inline else 0.0)
 
     # ---------------------------------------------------------------- what a worker and a repair do as well
 
@@ -89,39 +124,67 @@ class IndexSynchronizer:
         return vectors
 
     async def apply(
-        self, work: Work | None, records: Sequence[StoredRecord], vectors: Vectors, *, first: Sequence[str] = ()
+        self, work: Work, records: Sequence[StoredRecord], vectors: Vectors, *, first: Sequence[str] = ()
     ) -> None:
-        """Has both indexes take in records."""
+        """Has both indexes take in records, in the transaction of the truth."""
         firsts = set(first)
         indexed = [Indexed.of(record, first=record.memory.record_id in firsts) for record in records]
-        storage = self._storage
-        await storage.vectors.apply(
-            self._within(work, storage.vectors.capabilities.place),
-            [
-                VectorEntry(
-                    entry, {field: vectors[content_hash(text)] for field, text in vector_texts(record.memory).items()}
-                )
-                for entry, record in zip(indexed, records, strict=True)
-            ],
-        )
-        texts = [words_text(record.memory) for record in records]
-        await storage.keywords.apply(
-            self._within(work, storage.keywords.capabilities.place),
-            [KeywordEntry(entry, text, content_hash(text)) for entry, text in zip(indexed, texts, strict=True)],
-        )
+        await self._storage.vectors.apply(work, [_vector_entry(entry, vectors) for entry in indexed])
+        await self._storage.keywords.apply(work, [_keyword_entry(entry) for entry in indexed])
 
-    async def remove(self, work: Work | None, memory_ids: Sequence[str]) -> None:
-        """Has both indexes forget memories for good."""
-        for index in (self._storage.vectors, self._storage.keywords):
-            await index.remove(self._within(work, index.capabilities.place), memory_ids)
+    async def converge(self, changes: Sequence[Change], known: Vectors, *, refresh: bool = False) -> None:
+        """Brings indexes that are elsewhere to what the truth says of changed records, until it stays as it was read.
+
+        Raises UnavailableError, what the model raises, and InvalidInputError for a record an index cannot take.
+        """
+        put = {change.record_id for change in changes if change.record_id is not None}
+        memory_ids = {change.memory_id for change in changes}
+        vectors, removed = dict(known), set[str]()
+        applied: dict[str, datetime | None] = {}
+        while True:
+            async with self._storage.records.reading() as work:
+                found = await self._storage.records.records(work, put, predecessors=True)
+            fresh = [r for r in found if applied.get(r.memory.record_id, _NEVER) != r.superseded_time]
+            gone = memory_ids - {record.memory.memory_id for record in found} - removed
+            if not fresh and not gone:
+                return
+            vectors = await self._follow(fresh, put, vectors, refresh)
+            await _both(index.remove(None, gone) for index in self._indexes if gone)
+            applied |= {record.memory.record_id: record.superseded_time for record in fresh}
+            removed |= gone
+
+    async def _follow(
+        self, records: Sequence[StoredRecord], put: Collection[str], known: Vectors, refresh: bool
+    ) -> dict[str, Vector]:
+        """Has both indexes take in records; those that were not `put` are for an index that must be told they ended."""
+        vectors, keywords = self._indexes
+        changed = [record for record in records if record.memory.record_id in put]
+        with_vectors = changed if vectors.capabilities.retires else records
+        with_words = changed if keywords.capabilities.retires else records
+        numbers = await self.embedded([record.memory for record in with_vectors], known)
+        await _both(
+            (
+                vectors.apply(
+                    None, [_vector_entry(Indexed.of(record), numbers) for record in with_vectors], refresh=refresh
+                ),
+                keywords.apply(None, [_keyword_entry(Indexed.of(record)) for record in with_words], refresh=refresh),
+            )
+        )
+        return numbers
+
+    async def remove(self, work: Work, memory_ids: Sequence[str]) -> None:
+        """Has both indexes forget memories for good, in the transaction of the truth."""
+        for index in self._indexes:
+            await index.remove(work, memory_ids)
 
     async def reset(self, work: Work | None, memory_ids: Sequence[str]) -> None:
         """Has both indexes forget memories, so that they can be taken in anew."""
-        for index in (self._storage.vectors, self._storage.keywords):
-            await index.reset(self._within(work, index.capabilities.place), memory_ids)
+        for index in self._indexes:
+            await index.reset(work, memory_ids)
 
-    def _within(self, work: Work | None, place: str) -> Work | None:
-        return work if place == self._storage.records.capabilities.place else None
+    @property
+    def _indexes(self) -> tuple[VectorIndex, KeywordIndex]:
+        return self._storage.vectors, self._storage.keywords
 
     async def _embed(self, texts: Mapping[str, str]) -> dict[str, Vector]:
         provider = self._embedding
@@ -143,6 +206,23 @@ def vector_texts(memory: Memory) -> dict[str, str]:
 def words_text(memory: Memory) -> str:
     """The text whose words are found."""
     return memory.index_hint.words_of(memory.content.text, _document(memory))
+
+
+def _vector_entry(record: Indexed, vectors: Vectors) -> VectorEntry:
+    texts = vector_texts(record.memory)
+    return VectorEntry(record, {field: vectors[content_hash(text)] for field, text in texts.items()})
+
+
+def _keyword_entry(record: Indexed) -> KeywordEntry:
+    text = words_text(record.memory)
+    return KeywordEntry(record, text, content_hash(text))
+
+
+async def _both(calls: Iterable[Awaitable[None]]) -> None:
+    """Both at once; where one fails the other is finished first."""
+    for outcome in await asyncio.gather(*calls, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def _document(memory: Memory) -> dict[str, object]:

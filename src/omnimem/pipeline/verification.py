@@ -7,7 +7,7 @@ from typing import Any
 from omnimem.models import EVERYTHING, Scope
 from omnimem.models.base import Value
 from omnimem.pipeline.synchronizer import IndexSynchronizer, content_hash, vector_texts, words_text
-from omnimem.storage.base import KeywordContent, Storage, StoredRecord, VectorContent, Work
+from omnimem.storage.base import Change, KeywordContent, Storage, StoredRecord, Vector, VectorContent, Work
 
 PART = 200
 """Memories compared at once."""
@@ -15,8 +15,8 @@ _TOO_MUCH = "has a record that the truth has not"
 SHOWN = 1_000
 """Differences a report lists; it counts all."""
 
-type Progress = Callable[[int], Any]
-"""Told how many memories were compared."""
+type Progress = Callable[[int, str], Any]
+"""Told how many memories were compared, and the id of the last one."""
 
 
 @dataclass(frozen=True)
@@ -48,35 +48,37 @@ class Verification:
     def __init__(self, storage: Storage, synchronizer: IndexSynchronizer) -> None:
         self._storage = storage
         self._synchronizer = synchronizer
+        self._together = storage.outbox is None
 
-    async def run(self, scope: Scope, *, repair: bool = False, progress: Progress | None = None) -> Report:
-        """Compares a scope (the empty one: also for what the indexes have too much); `repair` makes differing
-        memories anew."""
+    async def run(
+        self, scope: Scope, *, after: str = "", repair: bool = False, progress: Progress | None = None
+    ) -> Report:
+        """Compares a scope from an id on (the empty one: also for what the indexes have too much); `repair` makes
+        differing memories anew."""
         memories = records = count = repaired = 0
         shown: list[Difference] = []
-        async for found, part in self._parts(scope):
+        async for found, part in self._parts(scope, after):
             memories += len({record.memory.memory_id for record in part})
             records += len(part)
             count += len(found)
             shown += found[: SHOWN - len(shown)]
             if repair and found:
                 repaired += await self._rebuild(sorted({difference.memory_id for difference in found}))
-            if progress is not None:
-                progress(memories)
+            if progress is not None and part:
+                progress(memories, part[-1].memory.memory_id)
         # How much others have to wait for is not to be seen from within a scope.
-        waiting = (await self._storage.queue.status()).waiting if scope == EVERYTHING else 0
+        waiting = (await self._storage.status()).waiting if scope == EVERYTHING else 0
         return Report(memories, records, count, tuple(shown), waiting, repaired)
 
-    async def _parts(self, scope: Scope) -> AsyncIterator[tuple[list[Difference], list[StoredRecord]]]:
+    async def _parts(self, scope: Scope, after: str) -> AsyncIterator[tuple[list[Difference], list[StoredRecord]]]:
         truth = self._storage.records
-        after = ""
         while True:
             async with truth.reading() as work:
                 part = await truth.scan(work, scope, after=after, memories=PART)
                 found = await self._compared(work, part) if part else []
             if not part:
                 break
-            yield found, part
+            yield await self._lasting(found), part
             after = part[-1].memory.memory_id
         if scope == EVERYTHING:
             async for orphans in self._orphans():
@@ -84,8 +86,8 @@ class Verification:
 
     async def _compared(self, work: Work, part: Sequence[StoredRecord]) -> list[Difference]:
         ids = list(dict.fromkeys(record.memory.memory_id for record in part))
-        vectors = await self._storage.vectors.contents(self._within(work, self._storage.vectors), ids)
-        keywords = await self._storage.keywords.contents(self._within(work, self._storage.keywords), ids)
+        vectors = await self._storage.vectors.contents(self._within(work), ids)
+        keywords = await self._storage.keywords.contents(self._within(work), ids)
         found: list[Difference] = []
         for record in part:
             key = record.memory.record_id
@@ -99,13 +101,23 @@ class Verification:
             found += [Difference(held.memory_id, key, index, _TOO_MUCH) for key, held in left.items()]
         return found
 
+    async def _lasting(self, found: list[Difference]) -> list[Difference]:
+        """Of differences those that are no matter of the moments at which indexes elsewhere were read."""
+        if self._together or not found:
+            return found
+        truth = self._storage.records
+        async with truth.reading() as work:
+            part = await truth.of_memories(work, sorted({difference.memory_id for difference in found}))
+            again = await self._compared(work, part)
+        return [difference for difference in found if difference in again]
+
     async def _orphans(self) -> AsyncIterator[list[Difference]]:
         truth = self._storage.records
         for name, index in (("vector", self._storage.vectors), ("keyword", self._storage.keywords)):
             after = ""
             while True:
                 async with truth.reading() as work:
-                    ids = await index.memory_ids(self._within(work, index), after=after, limit=PART)
+                    ids = await index.memory_ids(self._within(work), after=after, limit=PART)
                     there = await truth.existing(work, ids)
                 if not ids:
                     break
@@ -118,25 +130,35 @@ class Verification:
 
     async def _rebuild(self, ids: Sequence[str]) -> int:
         truth = self._storage.records
-        vectors: dict[str, Any] = {}
+        vectors: dict[str, Vector] = {}
+
+        async def body(work: Work) -> bool:
+            await truth.hold(work, ids)
+            records = await truth.of_memories(work, ids)
+            texts = (text for record in records for text in vector_texts(record.memory).values())
+            if any(content_hash(text) not in vectors for text in texts):
+                return False  # changed meanwhile
+            there = {record.memory.memory_id for record in records}
+            await self._synchronizer.reset(work, sorted(there))
+            await self._synchronizer.apply(work, records, vectors)
+            await self._synchronizer.remove(work, [key for key in ids if key not in there])
+            return True
+
         while True:
             async with truth.reading() as work:
                 records = await truth.of_memories(work, ids)
             vectors |= await self._synchronizer.embedded([record.memory for record in records], vectors)
-            async with truth.writing() as work:
-                await truth.hold(work, ids)
-                records = await truth.of_memories(work, ids)
-                texts = (text for record in records for text in vector_texts(record.memory).values())
-                if any(content_hash(text) not in vectors for text in texts):
-                    continue  # changed meanwhile
+            if not self._together:
                 there = {record.memory.memory_id for record in records}
-                await self._synchronizer.reset(work, sorted(there))
-                await self._synchronizer.apply(work, records, vectors)
-                await self._synchronizer.remove(work, [key for key in ids if key not in there])
+                await self._synchronizer.reset(None, sorted(there))
+                gone = [Change("delete", key) for key in ids if key not in there]
+                await self._synchronizer.converge([*(Change.put(r.memory) for r in records), *gone], vectors)
+                return len(ids)
+            if await truth.write(body):
                 return len(ids)
 
-    def _within(self, work: Work, index: Any) -> Work | None:
-        return work if index.capabilities.place == self._storage.records.capabilities.place else None
+    def _within(self, work: Work) -> Work | None:
+        return work if self._together else None
 
 
 def _vector_problem(record: StoredRecord, found: VectorContent | None) -> str | None:

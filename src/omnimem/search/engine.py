@@ -1,13 +1,15 @@
 """SearchEngine: plan → arms → fusion → truth."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import InvalidInputError, ProviderError
+from memground.errors import InvalidInputError, ProviderError, UnavailableError
 from memground.text import show
 from memground.view import View
 from omnimem.models import Explanation, Memory, Scope, SearchHit, SearchQuery, SearchResult
@@ -26,18 +28,46 @@ class _Arm:
     weight: float
     found: Sequence[Candidate]
 
+    @property
+    def decided(self) -> bool:
+        """Whether the index could tell of each candidate that it passes the filter."""
+        return all(candidate.decided for candidate in self.found)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the arms found, the hits the truth has of it with their scores, and the place behind the last one.
+
+    `missing`: arms that could not be asked, and why.
+    """
+
+    planned: Plan
+    arms: Sequence[_Arm]
+    ranked: Sequence[tuple[str, float]]
+    hits: Sequence[tuple[Memory, float]]
+    position: int
+    missing: dict[str, str] = field(default_factory=dict[str, str])
+
+    def wants_more(self, limit: int) -> bool:
+        """Whether candidates that did not pass the filter on truth may have kept others out."""
+        short = len(self.hits) < limit and self.planned.depth < MAX_DEPTH
+        return short and any(not arm.decided and len(arm.found) >= self.planned.depth for arm in self.arms)
+
 
 class SearchEngine:
     """Finds memories by meaning, by word, and by filters.
 
     Indexes only propose; what is returned is what the truth has. So an index that lags shows old hits at worst with
-    their new content, and never what was deleted.
+    their new content, and never what was deleted. Indexes that are not beside the truth are asked at the same time, for
+    `deadline` seconds at most; without one of them the others answer, and the result says so.
     """
 
-    def __init__(self, storage: Storage, embedding: EmbeddingProvider, clock: Clock) -> None:
+    def __init__(self, storage: Storage, embedding: EmbeddingProvider, clock: Clock, *, deadline: float = 10.0) -> None:
         self._storage = storage
         self._embedding = embedding
         self._clock = clock
+        self._deadline = deadline
+        self._together = storage.outbox is None
 
     async def search(
         self, query: SearchQuery, scope: Scope, *, query_embedding: Sequence[float] | None = None
@@ -53,15 +83,38 @@ class SearchEngine:
             known_at = datetime.fromisoformat(began)
         planned = plan(query, scope, known_at, depth, start)
         vector = await self._vector(query.text, query_embedding) if SEMANTIC in planned.weights else None
-        async with self._storage.records.reading() as work:
-            arms = await self._arms(work, planned, query.text, vector)
-            ranked = _fused(arms)
-            hits, position = await self._hydrated(work, planned, ranked, query.limit)
+        found = await self._found(planned, query, vector)
+        if found.wants_more(query.limit):
+            found = await self._found(replace(planned, depth=MAX_DEPTH), query, vector)
         cursor = None
-        if position < len(ranked):
-            cursor = write_cursor([(known_at or view.now).isoformat(), planned.depth, position], mark)
-        shown = tuple(self._hit(memory, score, arms, explain=query.explain) for memory, score in hits)
-        return SearchResult(shown, self._warnings(query.text, planned, arms, hits), cursor)
+        if found.position < len(found.ranked):
+            cursor = write_cursor([(known_at or view.now).isoformat(), found.planned.depth, found.position], mark)
+        shown = tuple(self._hit(memory, score, found.arms, explain=query.explain) for memory, score in found.hits)
+        return SearchResult(shown, self._warnings(query.text, found), cursor)
+
+    async def _found(self, planned: Plan, query: SearchQuery, vector: list[float] | None) -> _Found:
+        """Asks the arms, and the truth for what they propose."""
+        assert query.text is not None
+        async with self._moment() as work:
+            arms, missing = await self._arms(work, planned, query.text, vector)
+            if missing and (query.strict or not arms):
+                raise UnavailableError("; ".join(f"the {arm} index: {error}" for arm, error in missing.items()))
+            ranked = _fused(arms)
+            if work is not None:
+                hits, position = await self._hydrated(work, planned, ranked, query.limit)
+            else:
+                async with self._storage.records.reading() as own:
+                    hits, position = await self._hydrated(own, planned, ranked, query.limit)
+        return _Found(planned, arms, ranked, hits, position, missing)
+
+    @asynccontextmanager
+    async def _moment(self) -> AsyncGenerator[Work | None]:
+        """The moment that all stores are read at, where they can be read at one."""
+        if self._together:
+            async with self._storage.records.reading() as work:
+                yield work
+        else:
+            yield None
 
     async def _listed(self, query: SearchQuery, scope: Scope, view: View) -> SearchResult:
         """Without a text: what passes the filters, latest change first."""
@@ -92,21 +145,37 @@ class SearchEngine:
         except ProviderError as error:  # a provider's check; here it is the caller's vector
             raise InvalidInputError(str(error)) from None
 
-    async def _arms(self, work: Work, planned: Plan, text: str, vector: list[float] | None) -> list[_Arm]:
-        arms: list[_Arm] = []
-        for name, weight in planned.weights.items():
-            index = self._storage.vectors if name == SEMANTIC else self._storage.keywords
-            selection = asked_of(planned.selection, index.capabilities, name)
-            within = work if index.capabilities.place == self._storage.records.capabilities.place else None
-            # What is filtered afterwards must be sought for more widely.
-            depth = planned.depth if selection.filter == planned.selection.filter else MAX_DEPTH
-            if name == SEMANTIC:
-                assert vector is not None
-                found = await self._storage.vectors.candidates(within, vector, selection, limit=depth)
-            else:
-                found = await self._storage.keywords.candidates(within, text, selection, limit=depth)
-            arms.append(_Arm(name, weight, found))
-        return arms
+    async def _arms(
+        self, work: Work | None, planned: Plan, text: str, vector: list[float] | None
+    ) -> tuple[list[_Arm], dict[str, str]]:
+        """The arms that could be asked, and why others could not."""
+        if work is not None:
+            return [await self._arm(work, planned, name, text, vector) for name in planned.weights], {}
+
+        async def in_time(name: str) -> _Arm | str:
+            try:
+                async with asyncio.timeout(self._deadline):
+                    return await self._arm(None, planned, name, text, vector)
+            except TimeoutError:
+                return f"no answer within {self._deadline:g} s"
+            except UnavailableError as error:
+                return str(error)
+
+        found = await asyncio.gather(*(in_time(name) for name in planned.weights))
+        missing = {name: arm for name, arm in zip(planned.weights, found, strict=True) if isinstance(arm, str)}
+        return [arm for arm in found if not isinstance(arm, str)], missing
+
+    async def _arm(self, work: Work | None, planned: Plan, name: str, text: str, vector: list[float] | None) -> _Arm:
+        index = self._storage.vectors if name == SEMANTIC else self._storage.keywords
+        selection = asked_of(planned.selection, index.capabilities, name)
+        # What is filtered afterwards must be sought for more widely.
+        depth = planned.depth if selection.filter == planned.selection.filter else MAX_DEPTH
+        if name == SEMANTIC:
+            assert vector is not None
+            found = await self._storage.vectors.candidates(work, vector, selection, limit=depth)
+        else:
+            found = await self._storage.keywords.candidates(work, text, selection, limit=depth)
+        return _Arm(name, planned.weights[name], found)
 
     async def _hydrated(
         self, work: Work, planned: Plan, ranked: Sequence[tuple[str, float]], limit: int
@@ -126,32 +195,35 @@ class SearchEngine:
             return SearchHit(memory, score)
         places: list[ArmHit] = []
         indexed: str | None = None
+        decided = True
         for arm in arms:
             for rank, found in enumerate(arm.found, start=1):
                 if found.memory_id == memory.memory_id:
                     added = rrf_share(rank, arm.weight) if len(arms) > 1 else found.score
                     places.append(ArmHit(arm.name, rank, found.score, added, found.field))
+                    decided = decided and found.decided
                     if found.record_id != memory.record_id:
                         indexed = found.record_id
-        return SearchHit(memory, score, Explanation(tuple(places), indexed))
+        return SearchHit(memory, score, Explanation(tuple(places), indexed, filtered_on_truth=not decided))
 
-    def _warnings(
-        self, text: str, planned: Plan, arms: Sequence[_Arm], hits: Sequence[tuple[Memory, float]]
-    ) -> tuple[str, ...]:
-        found: list[str] = []
-        records = {memory.memory_id: memory.record_id for memory, _ in hits}
+    def _warnings(self, text: str, found: _Found) -> tuple[str, ...]:
+        said = [
+            f"the {name} index could not be asked, the answer is without it: {error}"
+            for name, error in found.missing.items()
+        ]
+        records = {memory.memory_id: memory.record_id for memory, _ in found.hits}
         behind = {
-            c.memory_id for arm in arms for c in arm.found if records.get(c.memory_id, c.record_id) != c.record_id
+            c.memory_id for arm in found.arms for c in arm.found if records.get(c.memory_id, c.record_id) != c.record_id
         }
         if behind:
-            found.append(f"{len(behind)} hits were found by an earlier record: the indexes follow soon")
-        for arm in arms:
+            said.append(f"{len(behind)} hits were found by an earlier record: the indexes follow soon")
+        for arm in found.arms:
             index = self._storage.vectors if arm.name == SEMANTIC else self._storage.keywords
-            if planned.selection.filter is not None and not index.capabilities.filters:
-                found.append(f"the filter was finished on truth: the {arm.name} index cannot apply it")
-            if arm.name == KEYWORD and not arm.found and not hits:
-                found.append(f"no memory shares a word with {show(text)}")
-        return tuple(found)
+            if found.planned.selection.filter is not None and not (index.capabilities.filters and arm.decided):
+                said.append(f"the filter was finished on truth: the {arm.name} index cannot apply it")
+            if arm.name == KEYWORD and not arm.found and not found.hits:
+                said.append(f"no memory shares a word with {show(text)}")
+        return tuple(said)
 
 
 def _fused(arms: Sequence[_Arm]) -> list[tuple[str, float]]:
@@ -164,5 +236,5 @@ def _fused(arms: Sequence[_Arm]) -> list[tuple[str, float]]:
 
 def _mark(query: SearchQuery, scope: Scope) -> list[Any]:
     """What tells one search from another, the size of its parts aside."""
-    plain = replace(query, cursor=None, limit=1, explain=False).to_dict()
+    plain = replace(query, cursor=None, limit=1, explain=False, strict=False).to_dict()
     return ["search", plain, scope.to_dict()]

@@ -8,16 +8,18 @@ ChangeQueue     keeps changes of the truth until the indexes have them
 ==============  ==========================================================================
 
 Stores of one `place` share a transaction (`Work`): one that a RecordStore opened is handed to the others. A store of
-another place is given None and makes its own. `omnimem.testing.conformance` holds what every adapter must do.
+another place is given None and makes its own; then changes are kept in an `Outbox` beside the truth, and the indexes
+converge towards it (`omnimem.pipeline`). `omnimem.testing.conformance` holds what every adapter must do.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from memground.errors import UnavailableError
 from memground.filters import Filter
 from memground.jobs import QueueStatus
 from omnimem.models import EVERYTHING, Memory, Scope
@@ -26,11 +28,13 @@ from omnimem.models import EVERYTHING, Memory, Scope
 @dataclass(frozen=True)
 class Capabilities:
     """`place`: stores of one place share transactions. `filters`: it applies filters itself (else they are finished on
-    truth). `as_of`: it answers about the past (else it raises UnsupportedError when asked)."""
+    truth). `as_of`: it answers about the past (else it raises UnsupportedError when asked). `retires`: an index that
+    ends a record by itself when a newer one of its memory is applied (else it is given both)."""
 
     place: str
     filters: bool
     as_of: bool
+    retires: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,10 @@ class StorageProtocol(ABC):
     def capabilities(self) -> Capabilities:
         """What this store can do."""
 
+    async def about(self) -> dict[str, str]:
+        """What an operator asks first, such as the versions of the server and its parts."""
+        return {}
+
 
 # ---------------------------------------------------------------- truth
 
@@ -74,8 +82,11 @@ class RecordStore(StorageProtocol):
         """A read-only transaction in which all statements see the same moment."""
 
     @abstractmethod
-    def writing(self) -> AbstractAsyncContextManager[Work]:
-        """A transaction that commits at the end of the block, or rolls back on an error."""
+    async def write[T](self, body: Callable[[Work], Awaitable[T]]) -> T:
+        """Runs `body` in a transaction that commits at its end, or rolls back on an error.
+
+        It may run several times, where others were in the way: it decides by what it reads in the transaction.
+        """
 
     @abstractmethod
     async def insert(self, work: Work, records: Sequence[StoredRecord], *, named: bool = False) -> None:
@@ -133,8 +144,11 @@ class RecordStore(StorageProtocol):
         """Those of the memories that the selection has, by id."""
 
     @abstractmethod
-    async def records(self, work: Work, record_ids: Sequence[str]) -> list[StoredRecord]:
-        """Records by id; those that are gone are left out."""
+    async def records(
+        self, work: Work, record_ids: Collection[str], *, predecessors: bool = False
+    ) -> list[StoredRecord]:
+        """Records by id, by (memory_id, version); those that are gone are left out. `predecessors`: those right before
+        them as well."""
 
     @abstractmethod
     async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
@@ -145,11 +159,7 @@ class RecordStore(StorageProtocol):
         """All records of the next `memories` memories after an id, by (memory_id, version)."""
 
     @abstractmethod
-    async def about(self, work: Work) -> dict[str, str]:
-        """What an operator asks first, such as the versions of the server and its parts."""
-
-    @abstractmethod
-    async def existing(self, work: Work, memory_ids: Sequence[str]) -> set[str]:
+    async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
         """Which of the memories there are."""
 
 
@@ -158,21 +168,36 @@ class RecordStore(StorageProtocol):
 
 @dataclass(frozen=True)
 class Indexed:
-    """What an index keeps of a record beside what it is found by."""
+    """A record an index takes in, and when the next one took its place (None: it was the latest when it was read)."""
 
-    memory_id: str
-    record_id: str
-    version: int
-    scope: Scope
-    created_time: datetime
+    memory: Memory
     superseded_time: datetime | None
     first: bool = False
     """It is the memory's first record, so that nothing has to be looked for."""
 
     @classmethod
     def of(cls, record: StoredRecord, *, first: bool = False) -> "Indexed":
-        m = record.memory
-        return cls(m.memory_id, m.record_id, m.version, m.scope, m.created_time, record.superseded_time, first)
+        return cls(record.memory, record.superseded_time, first)
+
+    @property
+    def memory_id(self) -> str:
+        return self.memory.memory_id
+
+    @property
+    def record_id(self) -> str:
+        return self.memory.record_id
+
+    @property
+    def version(self) -> int:
+        return self.memory.version
+
+    @property
+    def scope(self) -> Scope:
+        return self.memory.scope
+
+    @property
+    def created_time(self) -> datetime:
+        return self.memory.created_time
 
 
 @dataclass(frozen=True)
@@ -202,24 +227,31 @@ class KeywordEntry:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A memory an index found: by which record, how well, and by which field."""
+    """A memory an index found: by which record, how well, and by which field. `decided`: whether the index could tell
+    that it passes the filter; what it could not tell is finished on truth."""
 
     memory_id: str
     record_id: str
     score: float
     field: str | None = None
+    decided: bool = True
 
 
 class Index[Entry, Content](StorageProtocol):
     """What both kinds of index do.
 
     Applying is idempotent and gated by version: an older record never takes the place of a newer one, and a removed
-    memory never comes back, in whatever order and however often changes arrive.
+    memory never comes back, in whatever order and however often changes arrive. A record that comes late as the latest
+    of its memory, though a newer one is there, was read before that one was written: it is ignored.
     """
 
     @abstractmethod
-    async def apply(self, work: Work | None, entries: Sequence[Entry]) -> None:
-        """Takes in records. The newest of a memory is found now, the others by `as_of`."""
+    async def apply(self, work: Work | None, entries: Sequence[Entry], *, refresh: bool = False) -> None:
+        """Takes in records. The newest of a memory is found now, the others by `as_of`. `refresh`: by the next search
+        already, at whatever cost.
+
+        Raises InvalidInputError where it cannot take in one of them, and UnavailableError.
+        """
 
     @abstractmethod
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
@@ -299,6 +331,10 @@ class Change:
     memory_id: str
     record_id: str | None = None
 
+    @classmethod
+    def put(cls, memory: Memory) -> "Change":
+        return cls("put", memory.memory_id, memory.record_id)
+
 
 @dataclass(frozen=True)
 class Claim:
@@ -308,16 +344,51 @@ class Claim:
     token: object
 
 
+@dataclass(frozen=True)
+class FailedChange:
+    """A change that was tried as often as the policy says, when it failed for good (None: not known), and why."""
+
+    change: Change
+    attempts: int
+    error: str
+    time: datetime | None
+
+
+class Outbox(ABC):
+    """Keeps changes beside the truth, in its transactions, until a queue that is elsewhere has them."""
+
+    @abstractmethod
+    async def record(self, work: Work, changes: Sequence[Change], *, delay: float = 0.0) -> None:
+        """Keeps changes, due after `delay` seconds."""
+
+    @abstractmethod
+    async def lead(self, owner: str, seconds: float) -> bool:
+        """Whether `owner` is the one to relay, for some seconds from now; nobody else is meanwhile."""
+
+    @abstractmethod
+    async def due(self, limit: int) -> list[Change]:
+        """Changes that are due, oldest first."""
+
+    @abstractmethod
+    async def forget(self, changes: Sequence[Change]) -> None:
+        """Drops changes that the queue has, or that were applied already."""
+
+    @abstractmethod
+    async def status(self) -> QueueStatus:
+        """How much waits here."""
+
+
 class ChangeQueue(StorageProtocol):
     """Keeps changes, each until it was worked off; may hand one out twice, loses none."""
 
     @abstractmethod
-    async def record(self, work: Work, changes: Sequence[Change]) -> None:
-        """Keeps changes, in the transaction of the truth."""
+    async def record(self, work: Work | None, changes: Sequence[Change]) -> None:
+        """Keeps changes: in the transaction of the truth, or (None) for certain once the call returns."""
 
     @abstractmethod
-    async def claim(self) -> Claim:
-        """Some changes that are due, oldest first; none where nothing waits."""
+    async def claim(self, *, wait: float = 0.0) -> Claim:
+        """Some changes that are due, oldest first; none where nothing waits. A queue that can tell when something comes
+        may wait for it, at most so many seconds."""
 
     @abstractmethod
     async def extend(self, claim: Claim) -> None:
@@ -340,6 +411,10 @@ class ChangeQueue(StorageProtocol):
         """How much waits, and how much failed for good."""
 
     @abstractmethod
+    async def failed(self, limit: int) -> list[FailedChange]:
+        """Some of what failed for good, latest first."""
+
+    @abstractmethod
     async def retry_failed(self) -> int:
         """Makes what failed for good due again; returns how many."""
 
@@ -354,3 +429,43 @@ class Storage:
     queue: ChangeQueue
     location: str
     """The address in use, without a password."""
+    outbox: Outbox | None = None
+    """Beside the truth, where the queue is elsewhere."""
+
+    async def about(self) -> dict[str, str]:
+        """What an operator asks first of each store; one that cannot be reached says why."""
+        found = {"address": self.location}
+        for store in (self.records, self.vectors, self.keywords, self.queue):
+            try:
+                found |= await store.about()
+            except UnavailableError as error:
+                found[f"{type(store).__name__}"] = f"cannot be reached: {error}"
+        return found
+
+    @property
+    def is_one_place(self) -> bool:
+        """Whether truth, indexes and queue share transactions."""
+        stores = (self.records, self.vectors, self.keywords, self.queue)
+        return len({store.capabilities.place for store in stores}) == 1
+
+    async def record(self, work: Work, changes: Sequence[Change], *, delay: float = 0.0) -> None:
+        """Keeps changes in a transaction of the truth until the indexes have them."""
+        if self.outbox is None:
+            await self.queue.record(work, changes)
+        else:
+            await self.outbox.record(work, changes, delay=delay)
+
+    async def status(self) -> QueueStatus:
+        """How much waits, in the outbox and in the queue."""
+        queued = await self.queue.status()
+        if self.outbox is None:
+            return queued
+        kept = await self.outbox.status()
+        oldest = min((time for time in (kept.oldest, queued.oldest) if time is not None), default=None)
+        return QueueStatus(
+            kept.waiting + queued.waiting,
+            kept.failed + queued.failed,
+            oldest,
+            queued.last_error or kept.last_error,
+            {**kept.parts, **queued.parts},
+        )

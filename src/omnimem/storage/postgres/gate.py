@@ -2,7 +2,7 @@
 
 For each memory a row of `memory_index_states` says which version the index has as the newest, or that the memory was
 removed. It is locked first; then what is newer than it takes the place of what is there, which moves to the history,
-and what is older goes into the history at once.
+and what is older goes into the history at once. What filters may name of a record comes and goes with its rows.
 """
 
 from collections import defaultdict
@@ -17,8 +17,9 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from omnimem.storage.base import Indexed
+from omnimem.storage.flat import scope_fields
 from omnimem.storage.postgres.database import PostgresWork
-from omnimem.storage.postgres.records import scope_row
+from omnimem.storage.postgres.documents import Documents
 from omnimem.storage.postgres.tables import Tables
 
 type Rows = Callable[[Indexed], list[dict[str, Any]]]
@@ -45,6 +46,7 @@ class Gate:
             # Nobody can know of them yet. Those of a memory that follow its first one come in the same call.
             await self._mark(work, new)
             await self._insert(work, self.current, [row for record in new for row in full(record)])
+            await self._documents.keep(work, new)
         await self._replace(work, [record for record in records if not record.first], full)
 
     async def remove(self, work: PostgresWork, memory_ids: Iterable[str]) -> None:
@@ -88,6 +90,7 @@ class Gate:
         current: list[Indexed] = []
         past: list[dict[str, Any]] = []
         late: list[dict[str, Any]] = []
+        kept: list[Indexed] = []
         for memory_id, found in by_memory.items():
             version, deleted = states[memory_id]
             if deleted:
@@ -96,18 +99,22 @@ class Gate:
             if newer:
                 moved.append({"moved_id": memory_id, "moved_at": newer[0].created_time})
                 current.append(newer[-1])
+                kept += newer
             for record, successor in pairwise(newer):
                 end = record.superseded_time or successor.created_time
                 past += [{**row, "superseded_time": end} for row in full(record)]
-            for record in (record for record in found if record.version < version):
-                end = record.superseded_time or record.created_time
-                past += [{**row, "superseded_time": end} for row in full(record)]
+            for record in found:
+                if record.version >= version or record.superseded_time is None:
+                    continue  # there already, or read before the newer one was written
+                kept.append(record)
+                past += [{**row, "superseded_time": record.superseded_time} for row in full(record)]
                 late.append({"late_id": memory_id, "late_version": record.version, "late_at": record.created_time})
         await self._move(work, moved)
         await self._insert(work, self.history, past, again=True)
         await self._shorten(work, late)
         await self._insert(work, self.current, [row for record in current for row in full(record)])
         await self._advance(work, current)
+        await self._documents.keep(work, kept)
 
     async def _lock(self, work: PostgresWork, ids: Sequence[str]) -> dict[str, tuple[int, bool]]:
         """(newest version, removed) of memories, locked in one order until the transaction ends."""
@@ -159,6 +166,11 @@ class Gate:
     async def _forget(self, work: PostgresWork, ids: Sequence[str]) -> None:
         for table in (self.current, self.history):
             await work.execute(delete(table).where(table.c.memory_id == any_(_IDS)), {"ids": list(ids)})
+        await self._documents.drop(work, ids)
+
+    @property
+    def _documents(self) -> Documents:
+        return Documents(self.tables, self.index_name)
 
 
 _NEVER = -1
@@ -196,5 +208,5 @@ def _shared(record: Indexed) -> dict[str, Any]:
         "record_id": record.record_id,
         "version": record.version,
         "created_time": record.created_time,
-        **scope_row(record.scope),
+        **scope_fields(record.scope),
     }

@@ -41,7 +41,7 @@ class PostgresKeywords(KeywordIndex):
     def capabilities(self) -> Capabilities:
         return Capabilities(self._database.place, filters=True, as_of=True)
 
-    async def apply(self, work: Work | None, entries: Sequence[KeywordEntry]) -> None:
+    async def apply(self, work: Work | None, entries: Sequence[KeywordEntry], *, refresh: bool = False) -> None:
         by_record = {entry.record.record_id: entry for entry in entries}
 
         def rows(record: Indexed) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from memground.errors import InvalidInputError
 from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease, NewJob, QueueStatus
-from omnimem.storage.base import Capabilities, Change, ChangeQueue, Claim, Work
+from omnimem.storage.base import Capabilities, Change, ChangeQueue, Claim, FailedChange, Work
 from omnimem.storage.postgres.database import Database
 
 _KIND = "index"
@@ -22,12 +22,12 @@ class PostgresQueue(ChangeQueue):
     def capabilities(self) -> Capabilities:
         return Capabilities(self._database.place, filters=False, as_of=False)
 
-    async def record(self, work: Work, changes: Sequence[Change]) -> None:
+    async def record(self, work: Work | None, changes: Sequence[Change]) -> None:
         jobs = [NewJob(_KIND, _ref(change), change.memory_id) for change in changes]
         async with self._database.joined(work) as tx:
             await self._queue.enqueue(tx, jobs)
 
-    async def claim(self) -> Claim:
+    async def claim(self, *, wait: float = 0.0) -> Claim:
         async with self._database.writing() as tx:
             lease = await self._queue.claim(tx, [_KIND])
         return Claim([_change(job) for job in lease.jobs], lease)
@@ -52,6 +52,11 @@ class PostgresQueue(ChangeQueue):
     async def status(self) -> QueueStatus:
         async with self._database.reading() as tx:
             return await self._queue.status(tx)
+
+    async def failed(self, limit: int) -> list[FailedChange]:
+        async with self._database.reading() as tx:
+            found = await self._queue.failed(tx, limit)
+        return [FailedChange(_change(failed.job), failed.job.attempts, failed.error, failed.time) for failed in found]
 
     async def retry_failed(self) -> int:
         async with self._database.writing() as tx:

@@ -40,6 +40,9 @@ class PostgresVectors(VectorIndex):
     def capabilities(self) -> Capabilities:
         return Capabilities(self._database.place, filters=True, as_of=True)
 
+    async def about(self) -> dict[str, str]:
+        return await self._database.about()
+
     @property
     def dims(self) -> int:
         return self._database.dims
@@ -48,7 +51,7 @@ class PostgresVectors(VectorIndex):
     def model_id(self) -> str:
         return self._database.model_id
 
-    async def apply(self, work: Work | None, entries: Sequence[VectorEntry]) -> None:
+    async def apply(self, work: Work | None, entries: Sequence[VectorEntry], *, refresh: bool = False) -> None:
         vectors = {entry.record.record_id: entry.vectors for entry in entries}
 
         def rows(record: Indexed) -> list[dict[str, Any]]:
