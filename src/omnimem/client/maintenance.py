@@ -9,10 +9,11 @@ from memground.jobs import QueueStatus
 from memground.text import show
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import EVERYTHING, Memory, Scope
-from omnimem.models.base import instance
+from omnimem.models.base import instance, whole
+from omnimem.models.filter import MAX_LIMIT
 from omnimem.operations.manager import memory_key, replace_stored
 from omnimem.pipeline.verification import Progress, Report, Verification
-from omnimem.storage.base import Change, StoredRecord, Work
+from omnimem.storage.base import Change, FailedChange, StoredRecord, Work
 
 _PART = 500
 """Records written in one transaction, a memory never torn apart."""
@@ -44,6 +45,11 @@ class Maintenance:
         """How many changes wait for the indexes, and how many failed, in all. For the unbound client."""
         self._for_all("status")
         return await self._opened_rooms.storage.status()
+
+    async def failed(self, *, limit: int = 100) -> list[FailedChange]:
+        """Changes that failed for good, latest first; `retry_failed` tries them again. For the unbound client."""
+        self._for_all("failed")
+        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
 
     async def retry_failed(self) -> int:
         """Gives changes that failed another round of tries; returns how many. For the unbound client."""
