@@ -144,8 +144,7 @@ class VectorArm:
 
     def one_of(self, numbers: ColumnElement[Any], place: ColumnElement[int]) -> ColumnElement[Any]:
         """The vector at a place, from 1 on, of those that an array of numbers holds one after the other."""
-        first = (place - 1) * _whole(self.dims)
-        return cast(numbers[first + 1 : first + _whole(self.dims)], _Cast(self.dims))
+        return vector_at(numbers, place, self.dims)
 
     def candidates(
         self,
@@ -201,6 +200,12 @@ class VectorArm:
 
     def _distance(self, asked: ColumnElement[Any]) -> ColumnElement[float]:
         return self.column.op("<=>", return_type=Float())(asked)
+
+
+def vector_at(numbers: ColumnElement[Any], place: ColumnElement[int], dims: int) -> ColumnElement[Any]:
+    """The vector at a place, from 1 on, of those that an array of numbers holds one after the other."""
+    first = (place - 1) * _whole(dims)
+    return cast(numbers[first + 1 : first + _whole(dims)], _Cast(dims))
 
 
 def _source(column: ColumnElement[Any]) -> FromClause:

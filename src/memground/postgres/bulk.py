@@ -3,12 +3,28 @@
 import json
 from collections.abc import Sequence
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
-from sqlalchemy import JSON, Column, ColumnElement, FromClause, Table, TableValuedAlias, Text, bindparam, func, select
+from sqlalchemy import (
+    JSON,
+    REAL,
+    Column,
+    ColumnElement,
+    FromClause,
+    Integer,
+    String,
+    Table,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
+from memground.postgres.arms import HalfVector, vector_at
 from memground.postgres.engine import Row
 
 
@@ -16,8 +32,8 @@ from memground.postgres.engine import Row
 def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ()) -> Insert:
     """An insert of rows that have `columns`, in the order given; `now` are columns that get the server's clock.
 
-    Run it with `lists(…)` of the rows. Built once, because building takes longer than running. Columns that are arrays
-    hold numbers.
+    Run it with `lists(…)` of the rows, or with `driver_lists(…, "given")` past SQLAlchemy. Built once, because building
+    takes longer than running. Columns that are arrays hold numbers or texts, none of them NULL.
     """
     source, read = given(table, columns, "given")
     chosen = select(*read, *(func.clock_timestamp() for _ in now)).select_from(source)
@@ -26,7 +42,10 @@ def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ())
 
 def lists(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
     """The values of an `insertion`."""
-    return {f"given_{name}": [_written(table.c[name], row[name]) for row in rows] for name in columns}
+    listed: dict[str, list[Any]] = {}
+    for name in columns:
+        listed |= _listed(table.c[name], [row[name] for row in rows], f"given_{name}")
+    return listed
 
 
 def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
@@ -35,17 +54,17 @@ def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, 
     Its values are `driver_lists(…)` of the rows, by the same name.
     """
     source = unnest([_flat(table.c[column]) for column in columns], name)
-    return source, [_read(table.c[column], source.c[column]) for column in columns]
+    return source, [_read(table.c[column], source.c[column], f"{name}_{column}") for column in columns]
 
 
 def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name: str) -> dict[str, list[Any]]:
     """The values of `given`, for a statement that goes to the driver as it is: JSON as its text."""
     listed: dict[str, list[Any]] = {}
     for column in columns:
-        values = [_written(table.c[column], row[column]) for row in rows]
+        values = [row[column] for row in rows]
         if isinstance(table.c[column].type, JSON):
             values = [None if value is None else json.dumps(value) for value in values]
-        listed[f"{name}_{column}"] = values
+        listed |= _listed(table.c[column], values, f"{name}_{column}")
     return listed
 
 
@@ -55,16 +74,47 @@ def unnest(columns: Sequence[Column[Any]], name: str) -> TableValuedAlias:
     return func.unnest(*bound).table_valued(*columns, name=name).render_derived()
 
 
-# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text.
+# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text. Vectors, whose
+# text takes long to write and to read, go as one list of all their numbers, and each row has its place there.
+
+_NUMBERS = "_numbers"
 
 
 def _flat(column: Column[Any]) -> Column[Any]:
-    return Column(column.name, Text) if isinstance(column.type, ARRAY) else Column(column.name, column.type)
+    match column.type:
+        case ARRAY():
+            return Column(column.name, Text)
+        case HalfVector():
+            return Column(column.name, Integer)
+        case _:
+            return Column(column.name, column.type)
 
 
-def _written(column: Column[Any], value: Any) -> Any:
-    return "{" + ",".join(map(str, value)) + "}" if isinstance(column.type, ARRAY) else value
+def _listed(column: Column[Any], values: Sequence[Any], name: str) -> dict[str, list[Any]]:
+    """The values of one column, by the names a statement has them."""
+    match column.type:
+        case ARRAY(item_type=String()):
+            return {name: ["{" + ",".join(map(_quoted, value)) + "}" for value in values]}
+        case ARRAY():
+            return {name: ["{" + ",".join(map(str, value)) + "}" for value in values]}
+        case HalfVector():
+            places = [None if value is None else place for place, value in enumerate(values, start=1)]
+            none = [0.0] * column.type.dims
+            return {name: places, name + _NUMBERS: list(chain.from_iterable(none if v is None else v for v in values))}
+        case _:
+            return {name: list(values)}
 
 
-def _read(column: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    return sql_cast(given, column.type) if isinstance(column.type, ARRAY) else given  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _read(column: Column[Any], given: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+    match column.type:
+        case ARRAY():
+            return sql_cast(given, column.type)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        case HalfVector():
+            numbers = select(bindparam(name + _NUMBERS, type_=ARRAY(REAL))).scalar_subquery()
+            return vector_at(numbers, given, column.type.dims)
+        case _:
+            return given

@@ -9,8 +9,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
-from memground.postgres.engine import DRIVER_ERRORS, Query, reporting
-from memground.postgres.prepared import Record, prepared
+from memground.postgres.engine import DRIVER_ERRORS, reporting
+from memground.postgres.prepared import Record, Statement, prepared
 
 WRITING = "BEGIN"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
@@ -37,7 +37,7 @@ class Transaction:
         async with reporting(self._url):
             return await (await self._connected()).execute(statement, parameters)
 
-    async def fetch(self, statement: Query, values: Mapping[str, Any]) -> list[Record]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
         """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
         async with reporting(self._url):
             await self._connected()

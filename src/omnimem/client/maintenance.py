@@ -152,7 +152,7 @@ class Maintenance:
         firsts: dict[str, str] = {}
         for memory in new:
             firsts.setdefault(memory.memory_id, memory.record_id)
-        vectors = await rooms.synchronizer.prepare(new, {}, new=True)
+        vectors = await rooms.synchronizer.prepare(new, {})
 
         async def body(work: Work) -> None:
             await truth.insert(work, records, named=True)

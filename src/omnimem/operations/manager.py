@@ -24,9 +24,8 @@ _ID = re.compile(r"[^\s\x00-\x1f\x7f]{1,200}")
 class Indexes(Protocol):
     """What a manager tells of its writes (`omnimem.pipeline.IndexSynchronizer`)."""
 
-    async def prepare(
-        self, memories: Sequence[Memory], known: Mapping[str, Vector], *, new: bool = False
-    ) -> dict[str, Vector]: ...
+    async def known(self, work: Work, memories: Sequence[Memory]) -> dict[str, Vector]: ...
+    async def prepare(self, memories: Sequence[Memory], known: Mapping[str, Vector]) -> dict[str, Vector]: ...
     def ready(self, memory: Memory, vectors: Mapping[str, Vector]) -> bool: ...
     async def written(
         self, work: Work, records: Sequence[StoredRecord], vectors: Mapping[str, Vector], *, first: Sequence[str] = ()
@@ -50,7 +49,7 @@ class MemoryManager:
         if not new:
             return []
         drafts = [first_record(memory, self._clock.now()) for memory in new]
-        vectors = await self._indexes.prepare(drafts, {}, new=True)
+        vectors = await self._indexes.prepare(drafts, {})
         now = self._clock.now()  # after the model worked: what was not there at a moment is not found as of it
         stored = [StoredRecord(_dated(draft, now), None) for draft in drafts]
 
@@ -74,26 +73,28 @@ class MemoryManager:
             whole(expected_version, "expected_version", 0, MAX_VERSION)
         async with self._records.reading() as work:
             current = await self._records.get(work, memory_id, scope)
-        vectors: dict[str, Vector] = {}
+            draft = successor(_checked_current(current, memory_id, expected_version), changes, self._clock.now())
+            vectors = await self._indexes.known(work, [draft])
 
-        async def body(work: Work) -> tuple[Memory | None, Memory | None]:
-            """(what is the latest, what became it); None where the model has to be asked first."""
+        async def body(work: Work) -> tuple[Memory, bool]:
+            """The next record, and whether it was stored: the model may have to be asked first."""
             latest = await self._records.lock(work, memory_id, scope)
             record = successor(_checked_current(latest, memory_id, expected_version), changes, self._clock.now())
             if not self._indexes.ready(record, vectors):
-                return latest, None
+                vectors.update(await self._indexes.known(work, [record]))
+            if not self._indexes.ready(record, vectors):
+                return record, False
             await self._records.supersede(work, record)
             await self._indexes.written(work, [StoredRecord(record, None)], vectors)
-            return latest, record
+            return record, True
 
         while True:
-            draft = successor(_checked_current(current, memory_id, expected_version), changes, self._clock.now())
             # The model works while nothing is locked. What it needs may change meanwhile, then it is asked again.
             vectors = await self._indexes.prepare([draft], vectors)
-            current, record = await self._records.write(body)
-            if record is not None:
-                await self._indexes.settle([Change.put(record)], vectors)
-                return record
+            draft, stored = await self._records.write(body)
+            if stored:
+                await self._indexes.settle([Change.put(draft)], vectors)
+                return draft
 
     async def delete(self, memory_id: str, scope: Scope) -> int:
         """Removes all records of a memory, for good; returns how many. Raises NotFoundError."""

@@ -54,7 +54,7 @@ class PostgresKeywords(KeywordIndex):
             return [{"content_hash": entry.content_hash, **numbered}]
 
         async with self._database.joined(work) as tx:
-            await self._gate.apply(tx, [entry.record for entry in entries], rows)
+            await self._gate.apply(tx, [entry.record for entry in entries], rows, held=work is not None)
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:
