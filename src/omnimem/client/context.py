@@ -28,6 +28,8 @@ class Rooms:
     engine: SearchEngine
     worker: IndexWorker
     works: bool
+    loading: MemoryManager
+    """Has the indexes follow at once, whatever the mode."""
 
     def wake(self) -> None:
         """Something was written that a worker may have to follow."""
@@ -94,4 +96,5 @@ class Connection:
             engine=SearchEngine(storage, self.embedding, self.clock),
             worker=IndexWorker(storage, self.embedding, self.settings.jobs),
             works=self.background and self.settings.sync is SyncMode.ASYNC,
+            loading=MemoryManager(storage.records, IndexSynchronizer(storage, self.embedding, "inline"), self.clock),
         )

@@ -1,5 +1,6 @@
 """MemoryManager: creates, changes and deletes memories, and has the indexes follow."""
 
+import asyncio
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -42,8 +43,8 @@ class MemoryManager:
         self._indexes = indexes
         self._clock = clock
 
-    async def create(self, new: Sequence[NewMemory]) -> Sequence[Memory]:
-        """Stores memories, all or none."""
+    async def create(self, new: Sequence[NewMemory], after: asyncio.Task[object] | None = None) -> Sequence[Memory]:
+        """Stores memories, all or none; `after` something else is done, or none where that fails."""
         if len(new) > MAX_CREATED:
             raise InvalidInputError(f"{len(new):,} memories at once; at most {MAX_CREATED:,} are accepted")
         if not new:
@@ -56,10 +57,41 @@ class MemoryManager:
         async def body(work: Work) -> None:
             await self._records.insert(work, stored)
             await self._indexes.written(work, stored, vectors, first=[record.memory.record_id for record in stored])
+            await done(after)
 
         await self._records.write(body)
         await self._indexes.settle([Change.put(record.memory) for record in stored], vectors)
         return [record.memory for record in stored]
+
+    async def restore(
+        self, memories: Sequence[Memory], after: asyncio.Task[object] | None = None, *, skip_existing: bool = False
+    ) -> int:
+        """Stores whole memories with all their records, all or none, as they were elsewhere; returns how many records.
+
+        `skip_existing`: those that are there stay as they are, else they are a ConflictError. `after`: see `create`.
+        """
+        ids = list(dict.fromkeys(memory.memory_id for memory in memories))
+        if not ids:
+            return 0
+        async with self._records.reading() as work:
+            known = await self._records.existing(work, ids)
+        vectors = await self._indexes.prepare([memory for memory in memories if memory.memory_id not in known], {})
+        await done(after)  # which may have stored some of these
+
+        async def body(work: Work) -> list[Memory]:
+            there = await self._records.existing(work, ids)
+            if there and not skip_existing:
+                raise ConflictError(f"memory {show(sorted(there)[0])} cannot be imported here: its id is taken")
+            # Of one that was deleted meanwhile there is no vector; it was there, so it is left out as well.
+            new = [memory for memory in memories if memory.memory_id not in there | known]
+            records, firsts = _lives(new)
+            await self._records.insert(work, records, named=True)
+            await self._indexes.written(work, records, vectors, first=firsts)
+            return new
+
+        new = await self._records.write(body)
+        await self._indexes.settle([Change.put(memory) for memory in new], vectors)
+        return len(new)
 
     async def update(
         self, memory_id: str, scope: Scope, changes: Mapping[str, Any], *, expected_version: int | None = None
@@ -142,6 +174,24 @@ class MemoryManager:
         """How many memories there are."""
         async with self._records.reading() as work:
             return await self._records.count(work, selection)
+
+
+async def done(before: asyncio.Task[object] | None) -> None:
+    """Waits for something else; raises what made it fail."""
+    if before is not None:
+        await asyncio.shield(before)
+
+
+def _lives(memories: Sequence[Memory]) -> tuple[list[StoredRecord], list[str]]:
+    """Records of whole memories as they are stored, and the ids of those that are their memory's first."""
+    records: list[StoredRecord] = []
+    firsts: dict[str, str] = {}
+    for memory, follower in zip(memories, [*memories[1:], None], strict=True):
+        followed = follower is not None and follower.memory_id == memory.memory_id
+        end = follower.created_time if followed and follower is not None else None
+        records.append(StoredRecord(replace_stored(memory, is_latest=end is None), end))
+        firsts.setdefault(memory.memory_id, memory.record_id)
+    return records, list(firsts.values())
 
 
 def first_record(new: NewMemory, now: datetime) -> Memory:

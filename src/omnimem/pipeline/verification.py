@@ -55,6 +55,9 @@ class Verification:
         memories anew."""
         memories = records = count = repaired = 0
         shown: list[Difference] = []
+        if repair:
+            for index in (self._storage.vectors, self._storage.keywords):
+                await index.build()
         async for found, part in self._parts(scope):
             memories += len({record.memory.memory_id for record in part})
             records += len(part)
