@@ -1,18 +1,15 @@
 """Many rows in one statement, whose text does not depend on how many."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from itertools import chain
 from typing import Any
 
 from sqlalchemy import (
     JSON,
-    REAL,
     Column,
     ColumnElement,
     FromClause,
-    Integer,
     String,
     Table,
     TableValuedAlias,
@@ -24,7 +21,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
-from memground.postgres.arms import HalfVector, vector_at
+from memground.postgres.arms import HalfVector, as_vector, vector_text
 from memground.postgres.engine import Row
 
 
@@ -42,10 +39,7 @@ def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ())
 
 def lists(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
     """The values of an `insertion`."""
-    listed: dict[str, list[Any]] = {}
-    for name in columns:
-        listed |= _listed(table.c[name], [row[name] for row in rows], f"given_{name}")
-    return listed
+    return {f"given_{name}": _written(table.c[name], (row[name] for row in rows)) for name in columns}
 
 
 def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
@@ -54,7 +48,7 @@ def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, 
     Its values are `driver_lists(…)` of the rows, by the same name.
     """
     source = unnest([_flat(table.c[column]) for column in columns], name)
-    return source, [_read(table.c[column], source.c[column], f"{name}_{column}") for column in columns]
+    return source, [_read(table.c[column], source.c[column]) for column in columns]
 
 
 def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name: str) -> dict[str, list[Any]]:
@@ -64,7 +58,7 @@ def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name
         values = [row[column] for row in rows]
         if isinstance(table.c[column].type, JSON):
             values = [None if value is None else json.dumps(value) for value in values]
-        listed |= _listed(table.c[column], values, f"{name}_{column}")
+        listed[f"{name}_{column}"] = _written(table.c[column], values)
     return listed
 
 
@@ -74,47 +68,36 @@ def unnest(columns: Sequence[Column[Any]], name: str) -> TableValuedAlias:
     return func.unnest(*bound).table_valued(*columns, name=name).render_derived()
 
 
-# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text. Vectors, whose
-# text takes long to write and to read, go as one list of all their numbers, and each row has its place there.
-
-_NUMBERS = "_numbers"
+# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text, and so does a
+# vector, of which the driver would look at every number.
 
 
 def _flat(column: Column[Any]) -> Column[Any]:
-    match column.type:
-        case ARRAY():
-            return Column(column.name, Text)
-        case HalfVector():
-            return Column(column.name, Integer)
-        case _:
-            return Column(column.name, column.type)
+    as_text = isinstance(column.type, ARRAY | HalfVector)
+    return Column(column.name, Text) if as_text else Column(column.name, column.type)
 
 
-def _listed(column: Column[Any], values: Sequence[Any], name: str) -> dict[str, list[Any]]:
-    """The values of one column, by the names a statement has them."""
+def _written(column: Column[Any], values: Iterable[Any]) -> list[Any]:
     match column.type:
         case ARRAY(item_type=String()):
-            return {name: ["{" + ",".join(map(_quoted, value)) + "}" for value in values]}
+            return ["{" + ",".join(map(_quoted, value)) + "}" for value in values]
         case ARRAY():
-            return {name: ["{" + ",".join(map(str, value)) + "}" for value in values]}
+            return ["{" + ",".join(map(str, value)) + "}" for value in values]
         case HalfVector():
-            places = [None if value is None else place for place, value in enumerate(values, start=1)]
-            none = [0.0] * column.type.dims
-            return {name: places, name + _NUMBERS: list(chain.from_iterable(none if v is None else v for v in values))}
+            return [None if value is None else vector_text(value) for value in values]
         case _:
-            return {name: list(values)}
+            return list(values)
 
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def _read(column: Column[Any], given: ColumnElement[Any], name: str) -> ColumnElement[Any]:
+def _read(column: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
     match column.type:
         case ARRAY():
             return sql_cast(given, column.type)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
         case HalfVector():
-            numbers = select(bindparam(name + _NUMBERS, type_=ARRAY(REAL))).scalar_subquery()
-            return vector_at(numbers, given, column.type.dims)
+            return as_vector(given, column.type.dims)
         case _:
             return given

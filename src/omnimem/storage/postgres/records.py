@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from asyncpg import UniqueViolationError
@@ -333,9 +334,12 @@ def _row(record: StoredRecord) -> dict[str, Any]:
     }
 
 
+_DIMENSIONS = attrgetter(*DIMENSIONS)
+
+
 def scope_row(scope: Scope) -> dict[str, Any]:
     """A scope as columns."""
-    return {**{f"scope_{d}": getattr(scope, d) for d in DIMENSIONS}, "scope_tags": list(scope.tags)}
+    return dict(zip(SCOPE_COLUMNS, (*_DIMENSIONS(scope), scope.tags), strict=True))
 
 
 def _stored(row: Mapping[str, Any]) -> StoredRecord:
