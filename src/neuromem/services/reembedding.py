@@ -97,15 +97,16 @@ class Reembedding:
     async def _alone(self) -> AsyncGenerator[None]:
         """Keeps other programs from doing the same; the lock ends with this connection."""
         key = advisory_key(f"{self._old.schema}/reembed")
-        async with reporting(self._database.location), self._database.engine.connect() as connection:
-            if not await connection.scalar(select(func.pg_try_advisory_xact_lock(key))):
-                raise ConflictError(
-                    f"another program is changing the model of schema {self._old.schema!r}; wait for it"
-                )
-            # Waits as long as the work takes. Needs no snapshot, and ends that of the statement before: an index that
-            # is built concurrently would wait for it for ever.
-            await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-            yield
+        with reporting(self._database.location):
+            async with self._database.engine.connect() as connection:
+                if not await connection.scalar(select(func.pg_try_advisory_xact_lock(key))):
+                    raise ConflictError(
+                        f"another program is changing the model of schema {self._old.schema!r}; wait for it"
+                    )
+                # Waits as long as the work takes. Needs no snapshot, and ends that of the statement before: an index
+                # that is built concurrently would wait for it for ever.
+                await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+                yield
 
     async def _begin(self) -> None:
         """Records what is being done and adds the columns, or finds that it was begun before."""

@@ -4,15 +4,22 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
-from omnimem.cli.shared import OPERATIONS, Asked, command
+from omnimem.cli.shared import OPERATIONS, Asked, Limit, command, one_line
+
+if TYPE_CHECKING:
+    from memground.jobs import QueueStatus
+    from omnimem.storage.base import FailedChange
+
+if TYPE_CHECKING:
+    from omnimem.pipeline.verification import Report
 
 _SHOWN = 20
 
@@ -20,6 +27,7 @@ _SHOWN = 20
 def register(app: typer.Typer) -> None:
     command(app, "export", panel=OPERATIONS)(export)
     command(app, "import", panel=OPERATIONS)(import_)
+    command(app, "dead-letters", panel=OPERATIONS)(dead_letters)
     for function in (verify, repair, worker, doctor):
         command(app, panel=OPERATIONS)(function)
 
@@ -59,11 +67,13 @@ async def import_(
     asked.show({"records": count}, f"{count:,} records stored")
 
 
-async def verify(asked: Asked) -> int:
+After = Annotated[str, typer.Option(metavar="MEMORY_ID", help="Go on behind this memory, as an interrupted run said.")]
+
+
+async def verify(asked: Asked, *, after: After = "") -> int:
     """Compare the indexes with the truth; exit code 1 where they differ."""
     async with asked.open() as client:
-        report = await client.verify(progress=lambda done: _progress(done, "memories"))
-    _progress_end()
+        report = await _compare(client.verify, after)
     if asked.as_json:
         asked.json(report.to_dict())
     else:
@@ -71,11 +81,10 @@ async def verify(asked: Asked) -> int:
     return 1 if report.count else 0
 
 
-async def repair(asked: Asked) -> None:
+async def repair(asked: Asked, *, after: After = "") -> None:
     """Compare, and make the index of every memory that differs anew."""
     async with asked.open() as client:
-        report = await client.repair(progress=lambda done: _progress(done, "memories"))
-    _progress_end()
+        report = await _compare(client.repair, after)
     if asked.as_json:
         asked.json(report.to_dict())
     else:
@@ -101,20 +110,43 @@ async def worker(
             status = await client.status()
             if not asked.as_json:
                 typer.echo(f"changes waiting: {status.waiting}, failed: {status.failed}")
-            while True:
-                done += await client.work()
-                if once:
-                    break
-                await asyncio.sleep(0.5)
+            try:
+                await (client.work() if once else client.work_forever())
+            finally:
+                done = client.applied
     asked.show({"applied": done}, f"stopped; {done:,} changes applied")
+
+
+async def dead_letters(
+    asked: Asked,
+    *,
+    replay: Annotated[bool, typer.Option("--replay", help="Give all of them another round of tries.")] = False,
+    limit: Limit = 100,
+) -> None:
+    """List changes that failed for good, latest first: which memory, how often tried, when last, and why."""
+    async with asked.open(bound=False) as client:
+        if replay:
+            count = await client.retry_failed()
+            asked.show({"replayed": count}, f"{count:,} changes will be tried again")
+            return
+        letters = [_letter(each) for each in await client.failed(limit)]
+        failed = (await client.status()).failed
+    if asked.as_json:
+        asked.json({"failed": failed, "items": letters})
+        return
+    for each in letters:
+        named = "the whole memory deleted" if each["record_id"] is None else f"record {each['record_id']}"
+        typer.echo(f"{each['memory_id']}  {named}, tried {each['attempts']} times, last {each['time'] or 'long ago'}")
+        typer.echo(f"    {one_line(each['error'])}")
+    typer.echo(f"{failed:,} changes failed for good" + ("; --replay tries them again" if failed else ""))
 
 
 async def doctor(asked: Asked) -> int:
     """Look at everything omnimem needs, and say what is missing. Changes nothing but missing tables."""
     checks: list[dict[str, Any]] = []
 
-    def note(name: str, ok: bool, what: str) -> None:
-        checks.append({"check": name, "ok": ok, "said": what})
+    def note(name: str, ok: bool, what: str, **more: Any) -> None:
+        checks.append({"check": name, "ok": ok, "said": what, **more})
 
     try:
         async with asked.open(bound=False) as client:
@@ -122,7 +154,9 @@ async def doctor(asked: Asked) -> int:
                 note(name, True, value)
             note("memories", True, f"{await client.count():,}")
             status = await client.status()
-            note("changes", status.failed == 0, f"{status.waiting} waiting, {status.failed} failed")
+            since = f" since {status.oldest.astimezone():%Y-%m-%d %H:%M:%S}" if status.oldest else ""
+            said = f"{status.waiting} waiting{since}, {status.failed} failed"
+            note("changes", status.failed == 0, said, **_plain(status))
             if status.last_error:
                 note("last error", False, status.last_error)
     except MemoryStoreError as error:
@@ -136,6 +170,20 @@ async def doctor(asked: Asked) -> int:
     return 1 if failed else 0
 
 
+def _letter(failed: "FailedChange") -> dict[str, Any]:
+    change = failed.change
+    return {
+        "kind": change.kind, "memory_id": change.memory_id, "record_id": change.record_id,
+        "attempts": failed.attempts, "time": failed.time and failed.time.isoformat(), "error": failed.error,
+    }  # fmt: skip
+
+
+def _plain(status: "QueueStatus") -> dict[str, Any]:
+    return {
+        "waiting": status.waiting, "failed": status.failed, "oldest": status.oldest, "parts": dict(status.parts),
+    }  # fmt: skip
+
+
 def _report(report: Any) -> None:
     for difference in report.differences[:_SHOWN]:
         typer.echo(f"{difference.memory_id}  {difference.index} index {difference.problem}")
@@ -145,6 +193,23 @@ def _report(report: Any) -> None:
     typer.echo(
         f"{report.memories:,} memories, {report.records:,} records compared: {report.count:,} differences{waiting}"
     )
+
+
+async def _compare(call: "Callable[..., Awaitable[Report]]", after: str) -> "Report":
+    last = after
+
+    def progress(done: int, memory_id: str) -> None:
+        nonlocal last
+        last = memory_id
+        _progress(done, "memories")
+
+    try:
+        return await call(after=after, progress=progress)
+    except asyncio.CancelledError:
+        typer.echo(f"\ngo on with --after {last}", err=True)
+        raise
+    finally:
+        _progress_end()
 
 
 def _output(file: str) -> TextIO:

@@ -4,4 +4,4 @@ from pathlib import Path
 
 from memground.postgres.schema import Migrations
 
-MIGRATIONS = Migrations(Path(__file__).parent, head="0001")
+MIGRATIONS = Migrations(Path(__file__).parent, head="0002")

@@ -80,9 +80,9 @@ class Shape:
         """The rows of an index whose record passes the filter."""
         if self.where is None:
             return []
-        truth = tables.memories
-        # The scope once more: the planner may read the truth first, and then should read no other tenant's.
-        same = [truth.c.record_id == table.c.record_id, *Shape(self.dimensions).in_scope(truth)]
+        known = tables.filtered
+        # The scope once more: the planner may read these first, and then should read no other tenant's.
+        same = [known.c.record_id == table.c.record_id, *Shape(self.dimensions).in_scope(known)]
         return [exists().where(*same, *self.passing(tables)).correlate(table)]
 
 
@@ -107,7 +107,7 @@ def scope_values(scope: Scope) -> dict[str, Any]:
 @lru_cache
 def filter_columns(tables: Tables) -> dict[str, FilterColumn]:
     """The fields a filter may name, as columns."""
-    columns = tables.memories.c
+    columns = tables.filtered.c
     return {field: FilterColumn(kind, columns[field]) for field, kind in FIELDS.items()}
 
 

@@ -1,17 +1,18 @@
 """The opened database: engine, tables, transactions."""
 
 import asyncio
+import itertools
 import logging
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError
+from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
 from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import check_url, make_engine, redact, reporting
@@ -30,6 +31,7 @@ EMBEDDED_DATABASE = "omnimem"
 MAX_DIMS = 16_000
 """What a pgvector column holds."""
 MAX_POOL = 1_000
+_numbers = itertools.count(1)
 
 
 class PostgresWork(Work, Transaction):
@@ -62,14 +64,18 @@ class Hints:
 class Database:
     """PostgreSQL with omnimem's tables in one schema, for vectors of one model.
 
-    `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server.
+    `url`: a PostgreSQL URL; None or `embedded:///folder` starts (or finds) the embedded server. `truth`: the records
+    are here; otherwise the indexes keep what filters may name of them.
     """
 
-    def __init__(self, url: str | None, *, dims: int, model_id: str, schema: str, pool_size: int) -> None:
+    def __init__(
+        self, url: str | None, *, dims: int, model_id: str, schema: str, pool_size: int, truth: bool = True
+    ) -> None:
+        self._number = next(_numbers)
         self.schema = _schema(schema)
         self.dims = whole(dims, "dims", 1, MAX_DIMS)
         self.model_id = name(model_id, "model_id")
-        self.tables: Tables = build_tables(self.dims, self.schema)
+        self.tables: Tables = build_tables(self.dims, self.schema, truth=truth)
         self.hints = Hints()
         self._pool_size = whole(pool_size, "pool_size", 1, MAX_POOL)
         self._url = url
@@ -77,6 +83,8 @@ class Database:
         self._server: EmbeddedPostgres | None = None
         self._engine: AsyncEngine | None = None
         self._plain: AsyncEngine | None = None
+        self._later = False
+        self._opening = asyncio.Lock()
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
             folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
@@ -85,8 +93,11 @@ class Database:
 
     async def open(self) -> None:
         """Connects, creates or upgrades the schema and checks the model. Does nothing the second time."""
-        if self._plain is not None:
-            return
+        async with self._opening:
+            if self._plain is None:
+                await self._open()
+
+    async def _open(self) -> None:
         try:
             url = self._url
             if url is None:
@@ -95,15 +106,27 @@ class Database:
                 url = self._server.url(EMBEDDED_DATABASE)
             self._url_in_use = url
             self._engine = make_engine(url, pool_size=self._pool_size, application_name="omnimem")
-            async with reporting(url):
+            with reporting(url):
                 await self._prepare(self._engine)
             self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         except BaseException:
-            await self.close()
+            await self._release()
             raise
+
+    async def open_when_reached(self) -> None:
+        """Opens now, or where the server is away when it is first used; for indexes whose truth is elsewhere."""
+        self._later = True
+        try:
+            await self.open()
+        except UnavailableError as error:
+            _log.warning("going on without it for now: %s", error)
 
     async def close(self) -> None:
         """Gives the connections back; the embedded server stops when nobody else uses it."""
+        self._later = False
+        await self._release()
+
+    async def _release(self) -> None:
         engine, self._engine, self._plain = self._engine, None, None
         if engine is not None:
             await engine.dispose()
@@ -120,12 +143,26 @@ class Database:
     @property
     def location(self) -> str:
         """The address in use, without a password."""
-        return redact(self._url_in_use) if self._engine is not None else "nowhere"
+        url = self._url_in_use if self._engine is not None else self._url
+        return "nowhere" if url is None else redact(url)
+
+    async def about(self) -> dict[str, str]:
+        """The versions of the server and its parts, and what the tables are for."""
+        async with self.reading() as tx:
+            server = (await tx.execute(text("SELECT current_setting('server_version')"))).scalar_one()
+            vector = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+            pgvector = (await tx.execute(vector)).scalar_one()
+        return {
+            "PostgreSQL": server.split()[0],
+            "pgvector": pgvector,
+            "schema": f"{self.schema}, revision {MIGRATIONS.head}",
+            "model": f"{self.model_id}, {self.dims} dimensions",
+        }
 
     @property
     def place(self) -> str:
-        """Names what shares a transaction."""
-        return f"{id(self)}/{self.schema}"
+        """Names what shares a transaction: the stores of this opened database, and no others."""
+        return f"postgresql/{self.schema}/{self._number}"
 
     @asynccontextmanager
     async def reading(self) -> AsyncGenerator[PostgresWork]:
@@ -153,8 +190,11 @@ class Database:
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
-        if self._plain is None:
+        if self._plain is None and not self._later:
             raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
+        if self._plain is None:
+            await self.open()
+            assert self._plain is not None
         work = PostgresWork(self._plain, self._url_in_use, begin, self.place)
         try:
             yield work
@@ -186,18 +226,26 @@ class Database:
     async def _check_model(self, connection: AsyncConnection) -> None:
         """Records the model in a new database, refuses another model in an old one."""
         meta = self.tables.meta
-        wanted: dict[str, Any] = {"embedding_model": self.model_id, "dims": self.dims}
+        wanted: dict[str, Any] = {
+            "embedding_model": self.model_id, "dims": self.dims, "truth": self.tables.truth
+        }  # fmt: skip
         rows = [{"key": key, "value": value} for key, value in wanted.items()]
         query = select(meta.c.key, meta.c.value)
         stored = {row.key: row.value for row in await connection.execute(query)}
         if not stored:
             await connection.execute(upsert(meta).on_conflict_do_nothing(), rows)
             stored = {row.key: row.value for row in await connection.execute(query)}
-        if {key: stored.get(key) for key in wanted} != wanted:
+        if (stored.get("embedding_model"), stored.get("dims")) != (self.model_id, self.dims):
             raise ModelMismatchError(
                 f"schema {self.schema!r} holds vectors of {stored.get('embedding_model')} "
                 f"({stored.get('dims')} dimensions), but {self.model_id} ({self.dims} dimensions) was given; "
                 "open it with the model it was made with, or use another schema="
+            )
+        if stored.get("truth", True) != self.tables.truth:
+            here, meant = ("here", "elsewhere") if stored.get("truth", True) else ("elsewhere", "here")
+            raise ConfigurationError(
+                f"the records of schema {self.schema!r} are {here}, but settings say that they are {meant}; "
+                "use another schema="
             )
 
 

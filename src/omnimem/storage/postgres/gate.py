@@ -2,7 +2,7 @@
 
 For each memory a row of `memory_index_states` says which version the index has as the newest, or that the memory was
 removed. It is locked first; then what is newer than it takes the place of what is there, which moves to the history,
-and what is older goes into the history at once.
+and what is older goes into the history at once. What filters may name of a record comes and goes with its rows.
 """
 
 from collections import defaultdict
@@ -34,8 +34,9 @@ from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 from memground.postgres.bulk import driver_lists, given, insertion, unnest
 from memground.postgres.engine import Query
 from omnimem.storage.base import Indexed
+from omnimem.storage.flat import scope_fields
 from omnimem.storage.postgres.database import PostgresWork
-from omnimem.storage.postgres.records import scope_row
+from omnimem.storage.postgres.documents import Documents
 from omnimem.storage.postgres.tables import Tables
 
 type Rows = Callable[[Indexed], list[dict[str, Any]]]
@@ -64,6 +65,7 @@ class Gate:
         if new:
             # Nobody can know of them yet. Those of a memory that follow its first one come in the same call.
             await work.fetch(_beginning(self), self._given([(r, r.created_time) for r in new], full))
+            await self._documents.keep(work, new)
         await self._replace(work, [record for record in records if not record.first], full, held=held)
 
     async def remove(self, work: PostgresWork, memory_ids: Iterable[str]) -> None:
@@ -110,6 +112,7 @@ class Gate:
         newest: list[tuple[Indexed, datetime]] = []
         past: list[dict[str, Any]] = []
         late: list[dict[str, Any]] = []
+        kept: list[Indexed] = []
         if held and all(len(found) == 1 and found[0].superseded_time is None for found in by_memory.values()):
             newest = [(found[0], found[0].created_time) for found in by_memory.values()]
         else:
@@ -121,12 +124,14 @@ class Gate:
                 newer = [record for record in found if record.version > version]
                 if newer:
                     newest.append((newer[-1], newer[0].created_time))
+                    kept += newer
                 for record, successor in pairwise(newer):
                     end = record.superseded_time or successor.created_time
                     past += [{**row, "superseded_time": end} for row in full(record)]
                 for record in found:
                     if record.version >= version or record.superseded_time is None:
                         continue  # there already, or read before the newer one was written
+                    kept.append(record)
                     past += [{**row, "superseded_time": record.superseded_time} for row in full(record)]
                     late.append({"late_id": memory_id, "late_version": record.version, "late_at": record.created_time})
         if newest:
@@ -135,6 +140,7 @@ class Gate:
             statement, columns = _remembering(self.history)
             await work.fetch(statement, driver_lists(self.history, columns, past, "given"))
         await self._shorten(work, late)
+        await self._documents.keep(work, kept)
 
     def _given(
         self, records: Iterable[tuple[Indexed, datetime]], full: Callable[[Indexed], list[dict[str, Any]]]
@@ -170,6 +176,11 @@ class Gate:
     async def _forget(self, work: PostgresWork, ids: Sequence[str]) -> None:
         for table in (self.current, self.history):
             await work.execute(delete(table).where(table.c.memory_id == any_(_IDS)), {"ids": list(ids)})
+        await self._documents.drop(work, ids)
+
+    @property
+    def _documents(self) -> Documents:
+        return Documents(self.tables, self.index_name)
 
 
 _NEVER = -1
@@ -252,5 +263,5 @@ def _shared(record: Indexed) -> dict[str, Any]:
         "record_id": record.record_id,
         "version": record.version,
         "created_time": record.created_time,
-        **scope_row(record.scope),
+        **scope_fields(record.scope),
     }

@@ -1,10 +1,9 @@
 """The truth in PostgreSQL: the table `memories`, one row a record."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from functools import lru_cache
-from operator import attrgetter
 from typing import Any
 
 from asyncpg import UniqueViolationError
@@ -21,7 +20,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
     tuple_,
     update,
 )
@@ -30,11 +28,9 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from memground.errors import ConflictError
 from memground.postgres.bulk import driver_lists, given, insertion
 from memground.postgres.engine import Query, lock_names, locking
-from omnimem.migrations import MIGRATIONS
-from omnimem.models import Content, IndexHint, Memory, Scope, SourceReference
-from omnimem.models.index import NO_HINT
-from omnimem.models.scope import DIMENSIONS
+from omnimem.models import Memory, Scope
 from omnimem.storage.base import Capabilities, RecordStore, Selection, StoredRecord, Work
+from omnimem.storage.flat import flatten, stored, taken, unflatten
 from omnimem.storage.postgres.conditions import AS_OF, Shape, built_once, scope_values, values
 from omnimem.storage.postgres.database import Database
 from omnimem.storage.postgres.tables import SCOPE_COLUMNS, Tables
@@ -67,7 +63,7 @@ class PostgresRecords(RecordStore):
             try:
                 await tx.fetch(insertion(self._tables.memories, _COLUMNS), _given(self._tables, records))
             except UniqueViolationError as error:
-                raise ConflictError(_taken(records)) from error
+                raise ConflictError(taken(records)) from error
 
     async def _check_names(self, tx: Any, memory_ids: list[str]) -> None:
         dead = self._tables.tombstones
@@ -143,30 +139,18 @@ class PostgresRecords(RecordStore):
     ) -> list[StoredRecord]:
         statement = _records(self._tables, Shape(), predecessors)
         async with self._database.joined(work) as tx:
-            return [_stored(row) for row in await tx.fetch(statement, {"ids": list(record_ids)})]
+            return [stored(row) for row in await tx.fetch(statement, {"ids": list(record_ids)})]
 
     async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
         async with self._database.joined(work) as tx:
             found = await tx.fetch(_of_memories(self._tables, Shape()), {"ids": list(memory_ids)})
-            return [_stored(row) for row in found]
+            return [stored(row) for row in found]
 
     async def scan(self, work: Work, scope: Scope, *, after: str, memories: int) -> list[StoredRecord]:
         statement = _scan(self._tables, Shape.of(Selection(scope)))
         async with self._database.joined(work) as tx:
             found = await tx.fetch(statement, {**scope_values(scope), "after": after, "memories": memories})
-            return [_stored(row) for row in found]
-
-    async def about(self, work: Work) -> dict[str, str]:
-        async with self._database.joined(work) as tx:
-            server = (await tx.execute(text("SELECT current_setting('server_version')"))).scalar_one()
-            vector = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-            pgvector = (await tx.execute(vector)).scalar_one()
-        return {
-            "PostgreSQL": server.split()[0],
-            "pgvector": pgvector,
-            "schema": f"{self._database.schema}, revision {MIGRATIONS.head}",
-            "model": f"{self._database.model_id}, {self._database.dims} dimensions",
-        }
+            return [stored(row) for row in found]
 
     async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
         async with self._database.joined(work) as tx:
@@ -179,7 +163,7 @@ class PostgresRecords(RecordStore):
 
     async def _many(self, work: Work, statement: Query, scope: Scope, **given: Any) -> list[Memory]:
         async with self._database.joined(work) as tx:
-            return [_memory(row) for row in await tx.fetch(statement, {**scope_values(scope), **given})]
+            return [unflatten(row) for row in await tx.fetch(statement, {**scope_values(scope), **given})]
 
 
 # ---------------------------------------------------------------- statements
@@ -296,9 +280,6 @@ def _existing(tables: Tables, shape: Shape) -> Query:
     return select(t.c.memory_id).where(and_(t.c.memory_id == any_(_texts("ids")), t.c.is_latest))
 
 
-# ---------------------------------------------------------------- rows
-
-
 _COLUMNS = (
     "record_id", "memory_id", "version", "is_latest", *SCOPE_COLUMNS, "text", "data", "content_schema", "metadata",
     "type", "sources", "index_hint", "created_time", "superseded_time", "event_time", "valid_time_from",
@@ -308,69 +289,4 @@ _COLUMNS = (
 
 def _given(tables: Tables, records: Sequence[StoredRecord]) -> dict[str, list[Any]]:
     """Records as the values of a statement."""
-    return driver_lists(tables.memories, _COLUMNS, [_row(record) for record in records], "given")
-
-
-def _row(record: StoredRecord) -> dict[str, Any]:
-    m = record.memory
-    return {
-        "record_id": m.record_id,
-        "memory_id": m.memory_id,
-        "version": m.version,
-        "is_latest": record.superseded_time is None,
-        **scope_row(m.scope),
-        "text": m.content.text,
-        "data": m.content.data,
-        "content_schema": m.content.schema,
-        "metadata": m.metadata,
-        "type": m.type,
-        "sources": [source.to_dict() for source in m.sources],
-        "index_hint": {} if m.index_hint == NO_HINT else m.index_hint.to_dict(),
-        "created_time": m.created_time,
-        "superseded_time": record.superseded_time,
-        "event_time": m.event_time,
-        "valid_time_from": m.valid_time_from,
-        "valid_time_to": m.valid_time_to,
-    }
-
-
-_DIMENSIONS = attrgetter(*DIMENSIONS)
-
-
-def scope_row(scope: Scope) -> dict[str, Any]:
-    """A scope as columns."""
-    return dict(zip(SCOPE_COLUMNS, (*_DIMENSIONS(scope), scope.tags), strict=True))
-
-
-def _stored(row: Mapping[str, Any]) -> StoredRecord:
-    return StoredRecord(_memory(row), row["superseded_time"])
-
-
-def _memory(row: Mapping[str, Any]) -> Memory:
-    hint = row["index_hint"]
-    return Memory.stored(
-        memory_id=row["memory_id"],
-        record_id=row["record_id"],
-        version=row["version"],
-        is_latest=row["is_latest"],
-        scope=Scope.with_tags({d: row[f"scope_{d}"] for d in DIMENSIONS}, row["scope_tags"]),
-        content=Content.stored(text=row["text"], data=row["data"], schema=row["content_schema"]),
-        metadata=row["metadata"],
-        type=row["type"],
-        sources=tuple(_source(source) for source in row["sources"]),
-        index_hint=IndexHint.stored(**{key: tuple(paths) for key, paths in hint.items()}) if hint else NO_HINT,
-        created_time=row["created_time"],
-        event_time=row["event_time"],
-        valid_time_from=row["valid_time_from"],
-        valid_time_to=row["valid_time_to"],
-    )
-
-
-def _source(value: Mapping[str, Any]) -> SourceReference:
-    span = value["span"]
-    return SourceReference.stored(**{**value, "span": None if span is None else tuple(span)})
-
-
-def _taken(records: Sequence[StoredRecord]) -> str:
-    ids = sorted({record.memory.memory_id for record in records})
-    return f"a memory or record of these ids is already there: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"
+    return driver_lists(tables.memories, _COLUMNS, [flatten(record) for record in records], "given")

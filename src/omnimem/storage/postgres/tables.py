@@ -23,6 +23,8 @@ from memground.postgres.queue import jobs_table
 from omnimem.models.scope import DIMENSIONS
 
 SCOPE_COLUMNS = (*(f"scope_{dimension}" for dimension in DIMENSIONS), "scope_tags")
+INDEXES = ("vector", "keyword")
+"""The two indexes by name."""
 VIEW = "memory_keyword_all"
 WORD_COLUMNS = ("words", "tenant_words", "user_words")
 """The words of a text three times: numbered for everybody, for the tenant and for the user. A search reads those of
@@ -31,11 +33,12 @@ the narrowest it names, so that it costs what their rows cost."""
 
 @dataclass(frozen=True, eq=False)  # compared by identity: `build_tables` gives one per database
 class Tables:
-    """The tables in `schema`, for vectors of `dims` numbers."""
+    """The tables in `schema`, for vectors of `dims` numbers. `truth`: the records are here, in `memories`."""
 
     metadata: MetaData
     schema: str
     dims: int
+    truth: bool
     memories: Table
     tombstones: Table
     vectors: Table
@@ -44,16 +47,23 @@ class Tables:
     keyword_history: Table
     keywords_ever: Table
     """A view: `keywords` and `keyword_history` as one."""
+    documents: Table
+    """What filters may name of each record in the indexes, where the truth is elsewhere."""
     states: Table
     jobs: Table
     meta: Table
+
+    @property
+    def filtered(self) -> Table:
+        """By what of a record an index filters: the truth, or what it keeps of it."""
+        return self.memories if self.truth else self.documents
 
     def vector_arm(self, table: Table) -> VectorArm:
         return VectorArm(table.c.embedding, table.c.scope_tenant_id, self.dims)
 
 
 @lru_cache(maxsize=32)
-def build_tables(dims: int, schema: str) -> Tables:
+def build_tables(dims: int, schema: str, *, truth: bool = True) -> Tables:
     """The tables of one database. The same arguments give the same objects, so that compiled SQL is shared."""
     metadata = MetaData(schema=schema)
     keywords, keyword_history, keywords_ever = _keyword_tables(metadata, schema)
@@ -61,6 +71,7 @@ def build_tables(dims: int, schema: str) -> Tables:
         metadata=metadata,
         schema=schema,
         dims=dims,
+        truth=truth,
         memories=_memories(metadata),
         tombstones=Table(
             "memory_tombstones",
@@ -73,6 +84,7 @@ def build_tables(dims: int, schema: str) -> Tables:
         keywords=keywords,
         keyword_history=keyword_history,
         keywords_ever=keywords_ever,
+        documents=_documents(metadata),
         states=Table(
             "memory_index_states",
             metadata,
@@ -125,6 +137,31 @@ def _memories(metadata: MetaData) -> Table:
         column = table.c[f"scope_{dimension}"]
         Index(f"ix_memories_{dimension}", column, table.c.version, postgresql_where=column.is_not(None))
     Index("ix_memories_tags", table.c.scope_tags, postgresql_using="gin", postgresql_where=latest)
+    return table
+
+
+def _documents(metadata: MetaData) -> Table:
+    time = DateTime(timezone=True)
+    table = Table(
+        "memory_filter_documents",
+        metadata,
+        Column("record_id", Text, primary_key=True),
+        Column("memory_id", Text, nullable=False),
+        Column("version", BigInteger, nullable=False),
+        *scope_columns(),
+        Column("text", Text),
+        Column("data", JSONB(none_as_null=True)),
+        Column("metadata", JSONB, nullable=False),
+        Column("type", String(50), nullable=False),
+        Column("sources", JSONB, nullable=False),
+        Column("created_time", time, nullable=False),
+        Column("event_time", time),
+        Column("valid_time_from", time),
+        Column("valid_time_to", time),
+        *(Column(f"in_{index}_index", Boolean, nullable=False) for index in INDEXES),
+    )
+    Index("ix_memory_filter_documents_memory", table.c.memory_id)
+    _scope_indexes(table)
     return table
 
 
