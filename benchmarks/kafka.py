@@ -1,7 +1,7 @@
 """How fast the change queue in Kafka is: `python -m benchmarks.kafka [--changes 50000] [--clients]`.
 
-Against a broker of its own: changes recorded per second in batches of 500, claimed and finished per second by batch, and
-from recording to finishing at 100 and 1,000 changes a second, each recorded alone. Nothing is done with a change.
+Against a broker of its own: changes recorded per second in batches of 500, claimed and finished per second by batch,
+and from recording to finishing at 100 and 1,000 changes a second, each recorded alone. Nothing is done with a change.
 
 `--clients` compares the Kafka clients instead, each as it is used in an asyncio program (needs aiokafka as well).
 """
@@ -22,7 +22,8 @@ from benchmarks import measuring
 from benchmarks.results_file import save
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
-from omnimem.storage.kafka import KafkaQueue, KafkaSettings
+from omnimem.storage.kafka import KafkaQueue
+from omnimem.storage.settings.kafka import KafkaSettings
 
 BATCH = 500
 SECONDS = 10
