@@ -9,11 +9,10 @@ from memground.jobs import QueueStatus
 from memground.text import show
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import EVERYTHING, Memory, Scope
-from omnimem.models.base import instance, whole
-from omnimem.models.filter import MAX_LIMIT
+from omnimem.models.base import instance
 from omnimem.operations.manager import memory_key, replace_stored
 from omnimem.pipeline.verification import Progress, Report, Verification
-from omnimem.storage.base import Change, FailedChange, StoredRecord, Work
+from omnimem.storage.base import Change, StoredRecord, Work
 
 _PART = 500
 """Records written in one transaction, a memory never torn apart."""
