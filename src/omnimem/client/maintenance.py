@@ -46,11 +46,6 @@ class Maintenance:
         self._for_all("status")
         return await self._opened_rooms.storage.status()
 
-    async def failed(self, limit: int = 100) -> list[FailedChange]:
-        """Changes that were tried as often as the policy says and failed, latest first. For the unbound client."""
-        self._for_all("failed")
-        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
-
     async def retry_failed(self) -> int:
         """Gives changes that failed another round of tries; returns how many. For the unbound client."""
         self._for_all("retry_failed")
