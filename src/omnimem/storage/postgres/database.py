@@ -130,10 +130,13 @@ class Database:
         return f"postgresql/{self.schema}/{self._number}"
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[PostgresWork]:
-        """A read-only transaction on one snapshot."""
-        async with self._working(READING) as work:
-            yield work
+    async def reading(self, work: Work | None = None) -> AsyncGenerator[PostgresWork]:
+        """The transaction given, or a read-only one on one snapshot."""
+        if work is None:
+            async with self._working(READING) as own:
+                yield own
+        else:
+            yield self._own(work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[PostgresWork]:
@@ -149,9 +152,12 @@ class Database:
             async with self.writing() as own:
                 yield own
         else:
-            if not isinstance(work, PostgresWork) or work.place != self.place:
-                raise ConfigurationError("a transaction of another store was handed to this one; pass None")
-            yield work
+            yield self._own(work)
+
+    def _own(self, work: Work) -> PostgresWork:
+        if not isinstance(work, PostgresWork) or work.place != self.place:
+            raise ConfigurationError("a transaction of another store was handed to this one; pass None")
+        return work
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:

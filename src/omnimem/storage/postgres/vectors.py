@@ -74,12 +74,12 @@ class PostgresVectors(VectorIndex):
             await self._gate.reset(tx, memory_ids)
 
     async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             return await self._gate.memory_ids(tx, after, limit)
 
     async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, VectorContent]:
         given = {"ids": list(memory_ids), "model_id": self.model_id}
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(_contents(self._tables, Shape()), given)
         hashes: dict[str, dict[str, str]] = {}
         about: dict[str, tuple[str, Any]] = {}
@@ -93,14 +93,14 @@ class PostgresVectors(VectorIndex):
             return {}
         ids, hashes = zip(*sorted(texts), strict=True)
         given = {"ids": list(ids), "hashes": list(hashes), "model_id": self.model_id}
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(_known(self._tables, Shape()), given)
         return {(r["memory_id"], r["content_hash"]): Vector(r["content_hash"], r["numbers"]) for r in found}
 
     async def candidates(
         self, work: Work | None, vector: Sequence[float], selection: Selection, *, limit: int
     ) -> list[Candidate]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             best = await self._nearest(tx, self._tables.vectors, vector, selection, limit)
             if selection.as_of is not None:
                 then = await self._nearest(tx, self._tables.vector_history, vector, selection, limit)
