@@ -63,7 +63,7 @@ async def test_a_server_that_is_not_there_is_named(embedding: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"records": "mongodb"}, "records='mongodb' is not accepted; pass one of postgres"),
+        ({"records": "mysql"}, "records='mysql' is not accepted; pass one of postgres, mongodb"),
         ({"sync": "never"}, "inline, async"),
         ({"jobs": 3}, "jobs must be a JobPolicy"),
     ],

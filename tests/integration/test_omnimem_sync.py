@@ -188,7 +188,7 @@ async def test_what_differs_is_named_and_repaired(open_record: OpenRecord, recor
     finally:
         await connection.close()
     seen: list[int] = []
-    report = await record.verify(progress=seen.append)
+    report = await record.verify(progress=lambda done, _: seen.append(done))
     problems = {(d.memory_id, d.index, d.problem) for d in report.differences}
     assert problems == {
         (lost.memory_id, "vector", "has no vectors of the record"),

@@ -4,15 +4,18 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated, Any, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
 from omnimem.cli.shared import OPERATIONS, Asked, command
+
+if TYPE_CHECKING:
+    from omnimem.pipeline.verification import Report
 
 _SHOWN = 20
 
@@ -59,11 +62,13 @@ async def import_(
     asked.show({"records": count}, f"{count:,} records stored")
 
 
-async def verify(asked: Asked) -> int:
+After = Annotated[str, typer.Option(metavar="MEMORY_ID", help="Go on behind this memory, as an interrupted run said.")]
+
+
+async def verify(asked: Asked, *, after: After = "") -> int:
     """Compare the indexes with the truth; exit code 1 where they differ."""
     async with asked.open() as client:
-        report = await client.verify(progress=lambda done: _progress(done, "memories"))
-    _progress_end()
+        report = await _compare(client.verify, after)
     if asked.as_json:
         asked.json(report.to_dict())
     else:
@@ -71,11 +76,10 @@ async def verify(asked: Asked) -> int:
     return 1 if report.count else 0
 
 
-async def repair(asked: Asked) -> None:
+async def repair(asked: Asked, *, after: After = "") -> None:
     """Compare, and make the index of every memory that differs anew."""
     async with asked.open() as client:
-        report = await client.repair(progress=lambda done: _progress(done, "memories"))
-    _progress_end()
+        report = await _compare(client.repair, after)
     if asked.as_json:
         asked.json(report.to_dict())
     else:
@@ -101,11 +105,10 @@ async def worker(
             status = await client.status()
             if not asked.as_json:
                 typer.echo(f"changes waiting: {status.waiting}, failed: {status.failed}")
-            while True:
-                done += await client.work()
-                if once:
-                    break
-                await asyncio.sleep(0.5)
+            try:
+                await (client.work() if once else client.work_forever())
+            finally:
+                done = client.applied
     asked.show({"applied": done}, f"stopped; {done:,} changes applied")
 
 
@@ -145,6 +148,23 @@ def _report(report: Any) -> None:
     typer.echo(
         f"{report.memories:,} memories, {report.records:,} records compared: {report.count:,} differences{waiting}"
     )
+
+
+async def _compare(call: "Callable[..., Awaitable[Report]]", after: str) -> "Report":
+    last = after
+
+    def progress(done: int, memory_id: str) -> None:
+        nonlocal last
+        last = memory_id
+        _progress(done, "memories")
+
+    try:
+        return await call(after=after, progress=progress)
+    except asyncio.CancelledError:
+        typer.echo(f"\ngo on with --after {last}", err=True)
+        raise
+    finally:
+        _progress_end()
 
 
 def _output(file: str) -> TextIO:

@@ -7,7 +7,8 @@
         async with asked.open() as client:
             asked.show(await client.get(memory_id))
 
-The program gets `get`'s own parameters, then the scope's and `--database-url --schema --embedding --sync --json`.
+The program gets `get`'s own parameters, then the scope's and `--settings --database-url --schema --embedding --sync
+--json`.
 """
 
 import asyncio
@@ -18,7 +19,7 @@ import re
 import sys
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -59,6 +60,19 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
         ],
         None,
     ),
+    "settings": (
+        Annotated[
+            str | None,
+            typer.Option(
+                envvar="OMNIMEM_SETTINGS",
+                metavar="FILE",
+                help="A TOML file of settings, for other servers than one PostgreSQL.",
+                show_default=False,
+                rich_help_panel=CONNECTION,
+            ),
+        ],
+        None,
+    ),
     "database_url": (
         Annotated[
             str | None,
@@ -73,12 +87,15 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     ),
     "schema": (
         Annotated[
-            str,
+            str | None,
             typer.Option(
-                envvar="OMNIMEM_SCHEMA", help="The PostgreSQL schema of the tables.", rich_help_panel=CONNECTION
+                envvar="OMNIMEM_SCHEMA",
+                help="The PostgreSQL schema of the tables (omnimem).",
+                show_default=False,
+                rich_help_panel=CONNECTION,
             ),
         ],
-        "omnimem",
+        None,
     ),
     "embedding": (
         Annotated[
@@ -93,12 +110,15 @@ _OPTIONS: Mapping[str, tuple[Any, Any]] = {
     ),
     "sync": (
         Annotated[
-            str,
+            str | None,
             typer.Option(
-                envvar="OMNIMEM_SYNC", help="inline: indexed at once; async: by a worker.", rich_help_panel=CONNECTION
+                envvar="OMNIMEM_SYNC",
+                help="inline: indexed at once (the default); async: by a worker.",
+                show_default=False,
+                rich_help_panel=CONNECTION,
             ),
         ],
-        "inline",
+        None,
     ),
     "as_json": (
         Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.", rich_help_panel=CONNECTION)],
@@ -127,19 +147,18 @@ class Asked:
     agent_id: str | None
     run_id: str | None
     namespace: list[str] | None
+    settings: str | None
     database_url: str | None
-    schema: str
+    schema: str | None
     embedding: str
-    sync: str
+    sync: str | None
     as_json: bool
 
     @asynccontextmanager
     async def open(self, *, bound: bool = True) -> "AsyncGenerator[OmniMemClient]":
         """A client bound within the scope asked for; unbound where the command is about everything."""
-        from omnimem import OmniMemClient, Scope, Settings, SyncMode
+        from omnimem import OmniMemClient, Scope, Settings
 
-        if self.sync not in tuple(SyncMode):
-            raise InvalidInputError(f"--sync {self.sync!r} is not accepted; pass one of {', '.join(SyncMode)}")
         scope = Scope(
             tenant_id=self.tenant_id,
             user_id=self.user_id,
@@ -149,7 +168,9 @@ class Asked:
             run_id=self.run_id,
             namespace=_namespace(self.namespace or []),
         )
-        settings = Settings(self.database_url, schema=self.schema, sync=SyncMode(self.sync))
+        given = {"database_url": self.database_url, "schema": self.schema, "sync": self.sync}
+        settings = Settings() if self.settings is None else Settings.from_file(self.settings)
+        settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
         model = open_embedding(self.embedding)
         try:
             async with OmniMemClient.connect(settings, embedding=model, background=False) as client:

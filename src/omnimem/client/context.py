@@ -91,7 +91,8 @@ class Connection:
             synchronizer=synchronizer,
             manager=manager,
             travel=TimeTravel(storage.records, manager, self.clock),
-            engine=SearchEngine(storage, self.embedding, self.clock),
+            engine=SearchEngine(storage, self.embedding, self.clock, deadline=self.settings.search_deadline),
             worker=IndexWorker(storage, self.embedding, self.settings.jobs),
-            works=self.background and self.settings.sync is SyncMode.ASYNC,
+            # Elsewhere an inline write may leave a change to a worker too: when an index could not be reached.
+            works=self.background and (mode == "async" or storage.outbox is not None),
         )

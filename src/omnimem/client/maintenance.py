@@ -9,10 +9,11 @@ from memground.jobs import QueueStatus
 from memground.text import show
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import EVERYTHING, Memory, Scope
-from omnimem.models.base import instance
+from omnimem.models.base import instance, whole
+from omnimem.models.filter import MAX_LIMIT
 from omnimem.operations.manager import memory_key, replace_stored
 from omnimem.pipeline.verification import Progress, Report, Verification
-from omnimem.storage.base import Change, StoredRecord, Work
+from omnimem.storage.base import Change, FailedChange, StoredRecord, Work
 
 _PART = 500
 """Records written in one transaction, a memory never torn apart."""
@@ -24,20 +25,26 @@ class Maintenance:
     _connection: Connection
     _scope: Scope
 
-    async def verify(self, *, progress: Progress | None = None) -> Report:
-        """Compares the indexes with the truth; `progress` is told how many memories were compared."""
-        return await self._verification().run(self._scope, progress=progress)
+    async def verify(self, *, after: str = "", progress: Progress | None = None) -> Report:
+        """Compares the indexes with the truth, memory by memory in the order of their ids, in constant memory.
 
-    async def repair(self, *, progress: Progress | None = None) -> Report:
+        `progress` is told how many memories were compared and the id of the last one; `after`: go on behind that id.
+        """
+        return await self._verification().run(self._scope, after=after, progress=progress)
+
+    async def repair(self, *, after: str = "", progress: Progress | None = None) -> Report:
         """Compares, and makes the index of every memory that differs anew from the truth."""
-        return await self._verification().run(self._scope, repair=True, progress=progress)
+        return await self._verification().run(self._scope, after=after, repair=True, progress=progress)
+
+    async def failed(self, *, limit: int = 100) -> list[FailedChange]:
+        """Changes that failed for good, latest first; `retry_failed` tries them again. For the unbound client."""
+        self._for_all("failed")
+        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
 
     async def about(self) -> dict[str, str]:
         """Where memories are kept, and the versions of what keeps them. For the unbound client."""
         self._for_all("about")
-        rooms = self._opened_rooms
-        async with rooms.storage.records.reading() as work:
-            return {"address": rooms.storage.location, **await rooms.storage.records.about(work)}
+        return await self._opened_rooms.storage.about()
 
     async def status(self) -> QueueStatus:
         """How many changes wait for the indexes, and how many failed, in all. For the unbound client."""
@@ -58,6 +65,16 @@ class Maintenance:
         while count := await self._opened_rooms.worker.work_once():
             done += count
         return done
+
+    @property
+    def applied(self) -> int:
+        """How many changes this program applied for the queue since it was opened."""
+        return self._opened_rooms.worker.applied
+
+    async def work_forever(self) -> None:
+        """Applies changes as they come, until cancelled; several programs share the work. For the unbound client."""
+        self._for_all("work_forever")
+        await self._opened_rooms.worker.run()
 
     async def wait_idle(self, timeout: float | None = None) -> None:
         """Waits until the indexes have followed; failed changes do not count.

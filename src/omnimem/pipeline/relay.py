@@ -22,7 +22,7 @@ class Relay:
         self._leads = False
         self._next_question = 0.0
 
-    async def run_once(self, wait: float = 0.0) -> int:
+    async def run_once(self) -> int:
         """Moves what is due, a part at most; returns how many. Does nothing while another leads.
 
         A change is forgotten once the queue has it: killed between the two, it is moved twice.

@@ -15,8 +15,8 @@ _TOO_MUCH = "has a record that the truth has not"
 SHOWN = 1_000
 """Differences a report lists; it counts all."""
 
-type Progress = Callable[[int], Any]
-"""Told how many memories were compared."""
+type Progress = Callable[[int, str], Any]
+"""Told how many memories were compared, and the id of the last one."""
 
 
 @dataclass(frozen=True)
@@ -50,27 +50,28 @@ class Verification:
         self._synchronizer = synchronizer
         self._together = storage.outbox is None
 
-    async def run(self, scope: Scope, *, repair: bool = False, progress: Progress | None = None) -> Report:
-        """Compares a scope (the empty one: also for what the indexes have too much); `repair` makes differing
-        memories anew."""
+    async def run(
+        self, scope: Scope, *, after: str = "", repair: bool = False, progress: Progress | None = None
+    ) -> Report:
+        """Compares a scope from an id on (the empty one: also for what the indexes have too much); `repair` makes
+        differing memories anew."""
         memories = records = count = repaired = 0
         shown: list[Difference] = []
-        async for found, part in self._parts(scope):
+        async for found, part in self._parts(scope, after):
             memories += len({record.memory.memory_id for record in part})
             records += len(part)
             count += len(found)
             shown += found[: SHOWN - len(shown)]
             if repair and found:
                 repaired += await self._rebuild(sorted({difference.memory_id for difference in found}))
-            if progress is not None:
-                progress(memories)
+            if progress is not None and part:
+                progress(memories, part[-1].memory.memory_id)
         # How much others have to wait for is not to be seen from within a scope.
         waiting = (await self._storage.status()).waiting if scope == EVERYTHING else 0
         return Report(memories, records, count, tuple(shown), waiting, repaired)
 
-    async def _parts(self, scope: Scope) -> AsyncIterator[tuple[list[Difference], list[StoredRecord]]]:
+    async def _parts(self, scope: Scope, after: str) -> AsyncIterator[tuple[list[Difference], list[StoredRecord]]]:
         truth = self._storage.records
-        after = ""
         while True:
             async with truth.reading() as work:
                 part = await truth.scan(work, scope, after=after, memories=PART)

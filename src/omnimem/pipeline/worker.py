@@ -26,15 +26,17 @@ class IndexWorker:
         self._synchronizer = IndexSynchronizer(storage, embedding, "async")
         self._together = storage.outbox is None
         self._relay = None if storage.outbox is None else Relay(storage.outbox, storage.queue)
-        self._news = asyncio.Event()
+        self._queued, self._kept = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.applied = 0
 
     def start(self) -> None:
         self._task = asyncio.create_task(self.run(), name="omnimem-worker")
 
     def wake(self) -> None:
         """Says that there may be new changes."""
-        self._news.set()
+        self._kept.set()
+        self._queued.set()
 
     async def stop(self) -> None:
         """Stops after giving claimed changes back."""
@@ -47,9 +49,10 @@ class IndexWorker:
     async def run(self) -> None:
         """Works until cancelled; a server that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._repeat(self._work, self._policy.poll))
+            tasks.create_task(self._repeat(self._work, self._policy.poll, self._queued))
             if self._relay is not None:
-                tasks.create_task(self._repeat(self._relay.run_once, min(self._policy.poll, _RELAY_SECONDS)))
+                pause = min(self._policy.poll, _RELAY_SECONDS)
+                tasks.create_task(self._repeat(self._relay_part, pause, self._kept))
 
     async def work_once(self, *, wait: float = 0.0) -> int:
         """Applies what one claim gets; returns how many changes that is. Without a running worker it relays as well."""
@@ -57,11 +60,11 @@ class IndexWorker:
             await self._relay.run_once()
         return await self._work(wait)
 
-    async def _repeat(self, step: Callable[[float], Awaitable[int]], pause: float) -> None:
-        """One step after the other, a pause where there is nothing to do or something went wrong."""
+    async def _repeat(self, step: Callable[[float], Awaitable[int]], pause: float, news: asyncio.Event) -> None:
+        """One step after the other; where there is nothing to do a pause, or until news; after an error a pause."""
         loop = asyncio.get_running_loop()
         while True:
-            self._news.clear()
+            news.clear()
             begun, busy, failed = loop.time(), 0, False
             try:
                 busy = await step(pause)
@@ -78,7 +81,14 @@ class IndexWorker:
                 await asyncio.sleep(pause)
             elif not busy and (left := pause - (loop.time() - begun)) > 0:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), left)
+                    await asyncio.wait_for(news.wait(), left)
+
+    async def _relay_part(self, wait: float) -> int:
+        assert self._relay is not None
+        moved = await self._relay.run_once()
+        if moved:
+            self._queued.set()
+        return moved
 
     async def _work(self, wait: float) -> int:
         claim = await self._storage.queue.claim(wait=wait)
@@ -94,6 +104,7 @@ class IndexWorker:
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)  # it may be in the middle of a statement
+        self.applied += len(claim.changes)
         return len(claim.changes)
 
     async def _apply(self, claim: Claim, changes: Sequence[Change]) -> None:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from memground.errors import UnavailableError
 from memground.filters import Filter
 from memground.jobs import QueueStatus
 from omnimem.models import EVERYTHING, Memory, Scope
@@ -56,6 +57,10 @@ class StorageProtocol(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """What this store can do."""
+
+    async def about(self) -> dict[str, str]:
+        """What an operator asks first, such as the versions of the server and its parts."""
+        return {}
 
 
 # ---------------------------------------------------------------- truth
@@ -152,10 +157,6 @@ class RecordStore(StorageProtocol):
     @abstractmethod
     async def scan(self, work: Work, scope: Scope, *, after: str, memories: int) -> list[StoredRecord]:
         """All records of the next `memories` memories after an id, by (memory_id, version)."""
-
-    @abstractmethod
-    async def about(self, work: Work) -> dict[str, str]:
-        """What an operator asks first, such as the versions of the server and its parts."""
 
     @abstractmethod
     async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
@@ -430,6 +431,16 @@ class Storage:
     """The address in use, without a password."""
     outbox: Outbox | None = None
     """Beside the truth, where the queue is elsewhere."""
+
+    async def about(self) -> dict[str, str]:
+        """What an operator asks first of each store; one that cannot be reached says why."""
+        found = {"address": self.location}
+        for store in (self.records, self.vectors, self.keywords, self.queue):
+            try:
+                found |= await store.about()
+            except UnavailableError as error:
+                found[f"{type(store).__name__}"] = f"cannot be reached: {error}"
+        return found
 
     @property
     def is_one_place(self) -> bool:

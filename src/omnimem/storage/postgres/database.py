@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -123,6 +123,19 @@ class Database:
     def location(self) -> str:
         """The address in use, without a password."""
         return redact(self._url_in_use) if self._engine is not None else "nowhere"
+
+    async def about(self) -> dict[str, str]:
+        """The versions of the server and its parts, and what the tables are for."""
+        async with self.reading() as tx:
+            server = (await tx.execute(text("SELECT current_setting('server_version')"))).scalar_one()
+            vector = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
+            pgvector = (await tx.execute(vector)).scalar_one()
+        return {
+            "PostgreSQL": server.split()[0],
+            "pgvector": pgvector,
+            "schema": f"{self.schema}, revision {MIGRATIONS.head}",
+            "model": f"{self.model_id}, {self.dims} dimensions",
+        }
 
     @property
     def place(self) -> str:

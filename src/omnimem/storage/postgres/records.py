@@ -17,7 +17,6 @@ from sqlalchemy import (
     insert,
     or_,
     select,
-    text,
     tuple_,
     update,
 )
@@ -26,7 +25,6 @@ from sqlalchemy.exc import IntegrityError
 
 from memground.errors import ConflictError
 from memground.postgres.engine import Query, lock_names, locking
-from omnimem.migrations import MIGRATIONS
 from omnimem.models import Content, IndexHint, Memory, Scope, SourceReference
 from omnimem.models.index import NO_HINT
 from omnimem.models.scope import DIMENSIONS
@@ -152,18 +150,6 @@ class PostgresRecords(RecordStore):
         async with self._database.joined(work) as tx:
             found = await tx.fetch(statement, {**scope_values(scope), "after": after, "memories": memories})
             return [_stored(row) for row in found]
-
-    async def about(self, work: Work) -> dict[str, str]:
-        async with self._database.joined(work) as tx:
-            server = (await tx.execute(text("SELECT current_setting('server_version')"))).scalar_one()
-            vector = text("SELECT extversion FROM pg_extension WHERE extname = 'vector'")
-            pgvector = (await tx.execute(vector)).scalar_one()
-        return {
-            "PostgreSQL": server.split()[0],
-            "pgvector": pgvector,
-            "schema": f"{self._database.schema}, revision {MIGRATIONS.head}",
-            "model": f"{self._database.model_id}, {self._database.dims} dimensions",
-        }
 
     async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
         async with self._database.joined(work) as tx:

@@ -40,6 +40,9 @@ class PostgresVectors(VectorIndex):
     def capabilities(self) -> Capabilities:
         return Capabilities(self._database.place, filters=True, as_of=True)
 
+    async def about(self) -> dict[str, str]:
+        return await self._database.about()
+
     @property
     def dims(self) -> int:
         return self._database.dims

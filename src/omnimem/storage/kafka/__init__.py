@@ -1,0 +1,1 @@
+"""The change queue in Kafka."""

@@ -1,0 +1,1 @@
+"""MongoDB: the truth, and the outbox beside it."""
