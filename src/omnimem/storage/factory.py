@@ -151,6 +151,7 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
         model_id=model_id,
         schema=settings.schema,
         pool_size=settings.pool_size,
+        truth=settings.records == "postgres",
     )
     async with AsyncExitStack() as opened:
         opened.push_async_callback(database.close)
