@@ -30,6 +30,7 @@ def commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
         "graph": [],
         "extraction": [],
         "erase": [],
+        "entities": [],
         "latency": ["--sizes", *map(str, sizes), *(["--data", str(chosen.data)] if chosen.data else [])],
     }
     if chosen.locomo is not None:

@@ -99,10 +99,11 @@ async def measure(known: int, rounds: int) -> dict[str, Any]:
             await nm.conversations.add_messages_batch(USER, said, session_id=f"s{number}")
             await nm.extract(USER, session_id=f"s{number}")
             models.spent, start = 0.0, time.perf_counter()
-            with measuring.counted(nm) as statements:
+            async with measuring.counted(nm) as statements:
                 assert await loop.work_once() == 1
+                seconds = time.perf_counter() - start - models.spent
             if number >= 3:  # the first ones plan their statements
-                taken.append(time.perf_counter() - start - models.spent)
+                taken.append(seconds)
                 sent.append(len(statements.sent))
         status = await nm.extraction_status(USER)
         assert (status.extracted, status.pending, status.failed) == ((rounds + 3) * TURNS, 0, 0)

@@ -1,12 +1,13 @@
 """What every benchmark needs: times and their quantiles, statements counted, a server of its own, processes of it."""
 
 import argparse
+import asyncio
 import math
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,16 @@ class Statements:
         self.seconds.clear()
 
 
-@contextmanager
-def counted(nm: NeuroMemory) -> Iterator[Statements]:
+async def settled(nm: NeuroMemory) -> None:
+    """Waits until the transactions that were left are ended, and the driver has told of all it sent."""
+    await nm._db._spent.wait()
+    await asyncio.sleep(0)
+
+
+@asynccontextmanager
+async def counted(nm: NeuroMemory) -> AsyncIterator[Statements]:
     """Counts while the block runs: what SQLAlchemy executes, and what goes to the driver past it (begin, commit)."""
+    await settled(nm)  # a connection that is taken over would not be seen
     engine, found, listening = nm._db.engine.sync_engine, Statements(), []
     begun: dict[int, float] = {}
 
@@ -100,6 +108,7 @@ def counted(nm: NeuroMemory) -> Iterator[Statements]:
         event.listen(engine, name, listener)
     try:
         yield found
+        await settled(nm)
     finally:
         for name, listener in listeners:
             event.remove(engine, name, listener)
@@ -112,10 +121,11 @@ async def statements(nm: NeuroMemory, call: Call, count: int = 20) -> dict[str, 
     """Round trips of one call, and the milliseconds it waits for them: server, driver and way; medians."""
     rounds: list[float] = []
     waited: list[float] = []
-    with counted(nm) as found:
+    async with counted(nm) as found:
         for number in range(count):
             found.clear()
             await call(number)
+            await settled(nm)
             rounds.append(len(found.sent))
             waited.append(sum(found.seconds))
     return {"round_trips": quantile(rounds, 0.5), "waited_ms": round(quantile(waited, 0.5) * 1000, 2)}
@@ -123,7 +133,7 @@ async def statements(nm: NeuroMemory, call: Call, count: int = 20) -> dict[str, 
 
 async def explained(nm: NeuroMemory, call: Call, number: int = 0) -> list[str]:
     """The plans of a call's statements with their times and buffers, run again in one transaction."""
-    with counted(nm) as found:
+    async with counted(nm) as found:
         await call(number)
     plans: list[str] = []
     async with nm._db.engine.connect() as connection:

@@ -60,7 +60,7 @@ def figures(folder: Path = FOLDER) -> dict[str, list[Figure]]:
     readers = {
         "quality": _quality, "asof": _asof, "latency": _latency, "ingest": _ingest, "startup": _startup,
         "memory": _memory, "graph": _graph, "extraction": _extraction,
-        "erase": _erase,
+        "erase": _erase, "entities": _entities,
     }  # fmt: skip
     found = {name: newest(name, folder) for name in readers}
     return {name: list(readers[name](result)) for name, result in found.items() if result is not None}
@@ -186,3 +186,14 @@ def _erase(result: Result) -> Iterator[Figure]:
     found = result["erased"]["the user"]
     name = f"a user with {result['memories']:,} memories and as many turns erased"
     yield Figure(name, found["seconds"], 20.0, "s", floor=f"{sum(found['rows'].values()):,} rows")
+
+
+def _entities(result: Result) -> Iterator[Figure]:
+    found = result["milliseconds"]
+    trip = f"{found['round trip']['p50']} ms round trip"
+    of = f"of {result['memories']:,} memories and as many turns, p50"
+    named = [what for what in found if what.startswith("a word in") and what.endswith(", now")]
+    for what in named[:2]:
+        yield Figure(f"all about {what.removesuffix(', now')} {of}", found[what]["p50"], 25.0, floor=trip)
+    hub = f"a hub of {result['memories'] // 10:,} relations"
+    yield Figure(f"all about {hub}, p50", found[f"{hub}, now"]["p50"], 50.0, floor=trip)

@@ -18,6 +18,7 @@ from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from omnimem import OmniMemClient, Scope, Settings
+from support.deployments import Servers
 from support.embedded import short_tmp_dir
 from support.embeddings import HashEmbedding
 from support.servers import SharedServers
@@ -110,6 +111,14 @@ def kafka(shared_servers: SharedServers) -> KafkaServer:
 def fleet_postgres(shared_servers: SharedServers) -> PostgresServer:
     """A real PostgreSQL on a port, at `fleet_postgres.url`. Tests keep apart by schema or database."""
     return shared_servers.get(PostgresServer)
+
+
+@pytest.fixture(scope="session")
+def servers(
+    mongo: MongoServer, elasticsearch: ElasticsearchServer, kafka: KafkaServer, fleet_postgres: PostgresServer
+) -> Servers:
+    """Where the servers of a fleet are. Tests keep apart by `servers.settings(…)`."""
+    return Servers(fleet_postgres.url, mongo.url, elasticsearch.url, kafka.bootstrap)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from dev.servers import tied
 
 from memground.postgres._host import SYSTEM_FOLDER, Account, nobody
 
-_START_SECONDS = 90
+_START_SECONDS = 240  # far beyond what an idle machine needs
 _STOP_SECONDS = 30
 # Below what systems take the near end of a connection from: a port that a stopped server left stays free for it.
 _PORTS = range(20_000, 32_000)

@@ -10,11 +10,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 
 import psutil
 
-_END_SECONDS = 10
+_OBEYED_SECONDS = 10
+_ENDED = (psutil.STATUS_DEAD, psutil.STATUS_ZOMBIE)
+_STILL = (psutil.STATUS_STOPPED, *_ENDED)
 
 
 def freeze(root: psutil.Process) -> list[psutil.Process]:
@@ -24,6 +27,7 @@ def freeze(root: psutil.Process) -> list[psutil.Process]:
         for process in new:
             with suppress(psutil.NoSuchProcess):
                 process.suspend()
+        _until(lambda some=new: all(_status(process) in _STILL for process in some))
         frozen += new
     return frozen
 
@@ -44,15 +48,20 @@ def kill(root: psutil.Process) -> None:
     for process in family:
         with suppress(psutil.NoSuchProcess):
             process.kill()
-    deadline = time.monotonic() + _END_SECONDS
-    while any(_runs(process) for process in family) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    _until(lambda: all(_status(process) in _ENDED for process in family))
 
 
-def _runs(process: psutil.Process) -> bool:
+def _status(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess):
-        return process.status() != psutil.STATUS_ZOMBIE
-    return False
+        return process.status()
+    return psutil.STATUS_DEAD
+
+
+def _until(reached: Callable[[], bool]) -> None:
+    """A signal is obeyed when its receiver is next given a processor, not when it is sent."""
+    deadline = time.monotonic() + _OBEYED_SECONDS
+    while not reached() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def _family(root: psutil.Process) -> list[psutil.Process]:

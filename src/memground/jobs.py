@@ -1,7 +1,8 @@
 """How background work is done, and how much of it waits: values, whatever queue they are about."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from memground.errors import InvalidInputError
@@ -37,10 +38,11 @@ class JobPolicy:
 
 @dataclass(frozen=True)
 class QueueStatus:
-    """`waiting` jobs (claimed ones included), `failed` ones that need a person, since when the oldest waits, and one of
-    the errors met."""
+    """`waiting` jobs (claimed ones included), `failed` ones that need a person, since when the oldest waits, one of
+    the errors met, and how many wait in which part of a queue that has parts."""
 
     waiting: int
     failed: int
     oldest: datetime | None
     last_error: str | None
+    parts: Mapping[str, int] = field(default_factory=dict[str, int])

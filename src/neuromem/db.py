@@ -3,25 +3,23 @@
 import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Hashable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Generator, Hashable
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.engine import Result
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
-from memground.postgres.engine import DRIVER_ERRORS, Query, check_url, locking, open_engine, redact, reporting, sqlstate
-from memground.postgres.prepared import Record, prepared
+from memground.postgres.engine import DRIVER_ERRORS, check_url, locking, open_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate, revision
-from memground.postgres.versioned import lock_name
+from memground.postgres.session import READING, WRITING, Spent, Transaction
 from memground.text import check_text
 from neuromem import checks
 from neuromem.migrations import MIGRATIONS
@@ -36,8 +34,6 @@ MAX_DIMS = 16_000
 MAX_POOL = 1_000
 _UNDEFINED_COLUMN = "42703"
 EMBEDDED_SCHEME = "embedded://"
-_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
-"""Planning recall's statements anew would take half as long as running them; they are written for one plan each."""
 
 
 class Hints:
@@ -62,54 +58,24 @@ class Hints:
         self._known.clear()
 
 
-class Session:
-    """One transaction. Takes a connection from the pool at the first statement, not before.
-
-    Services are given a session first; several share one to act in one transaction.
-    """
+class Session(Transaction):
+    """One transaction, and what the services that share it need to know. Services are given a session first."""
 
     def __init__(
-        self, engine: AsyncEngine, url: str, tables: Tables, clock: Clock, hints: Hints, *, begin: str
+        self,
+        engine: AsyncEngine,
+        url: str,
+        tables: Tables,
+        clock: Clock,
+        hints: Hints,
+        *,
+        begin: str,
+        spent: Spent | None = None,
     ) -> None:
+        super().__init__(engine, url, begin, spent)
         self.tables = tables
         self.clock = clock
         self.hints = hints
-        self._engine = engine
-        self._url = url
-        self._begin = begin
-        self._connection: AsyncConnection | None = None
-        self._driver: Any = None
-        self._open = False
-
-    async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
-        """Runs one statement in the transaction.
-
-        Raises UnavailableError when the server is gone, ModelMismatchError when another program has changed the model.
-        """
-        async with self._reporting():
-            return await (await self._connected()).execute(statement, parameters)
-
-    async def fetch(self, statement: Query, values: Mapping[str, Any]) -> list[Record]:
-        """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
-        async with self._reporting():
-            await self._connected()
-            return await prepared(statement).fetch(self._driver, values)
-
-    async def portions(
-        self, statement: Query, values: Mapping[str, Any], *, size: int = 1_000_000
-    ) -> AsyncGenerator[list[Record]]:
-        """The rows of a statement, as those of `fetch`, from a cursor: about `size` bytes of them at a time."""
-        async with self._reporting():
-            await self._connected()
-            cursor = await prepared(statement).open(self._driver, values)
-        rows = 16
-        while True:
-            async with self._reporting():
-                found = await cursor.fetch(rows)
-            if not found:
-                return
-            yield found
-            rows = max(1, min(512, size * len(found) // max(1, sum(map(_weight, found)))))
 
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         return (await self.execute(statement, parameters)).scalar()
@@ -120,22 +86,12 @@ class Session:
         Whoever writes versioned rows does this first. Alone is who changes many at once (rollback, undo): row locks
         would be taken in any order, and deadlock.
         """
-        name = f"{self.tables.schema}/{owner}"
-        if self._open:
-            await lock_name(self, name, shared=not alone)
-        else:  # together with the transaction's begin, which saves waiting for the server once
-            async with self._reporting():
-                await self._connected(first=locking(name, shared=not alone))
-
-    @property
-    def begun(self) -> bool:
-        """Whether the transaction has run a statement."""
-        return self._open
+        await self.first(locking(f"{self.tables.schema}/{owner}", shared=not alone))
 
     @asynccontextmanager
     async def apart(self) -> "AsyncGenerator[Session]":
         """A transaction of its own beside this one, on another connection; it commits at the end of the block."""
-        session = Session(self._engine, self._url, self.tables, self.clock, self.hints, begin="BEGIN")
+        session = Session(self._engine, self._url, self.tables, self.clock, self.hints, begin=WRITING)
         try:
             yield session
             await session.commit()
@@ -146,47 +102,10 @@ class Session:
         """Time and writer of the rows an operation writes."""
         return Stamp(self.clock.now(), check_text(origin, "origin", limit=255))
 
-    async def commit(self) -> None:
-        if self._open:
-            async with reporting(self._url):
-                await self._driver.execute("COMMIT")
-            self._open = False
-
-    async def close(self) -> None:
-        """Rolls back what was not committed and gives the connection back."""
-        connection, self._connection = self._connection, None
-        if connection is None:
-            return
-        usable = not self._open
-        try:
-            if self._open:
-                with suppress(OSError, *DRIVER_ERRORS):
-                    await self._driver.execute("ROLLBACK")
-                    usable = True
-        finally:  # also of who is cancelled while it rolls back
-            try:
-                if not connection.invalidated and (not usable or self._driver is None or self._driver.is_closed()):
-                    with suppress(SQLAlchemyError, OSError, *DRIVER_ERRORS):
-                        await connection.exec_driver_sql("SELECT 1")  # fails, so that the pool hears of it
-                    await connection.invalidate()
-            finally:
-                await connection.close()
-
-    async def _connected(self, first: str = "") -> AsyncConnection:
-        """The connection, with the transaction begun (and the statement `first` run, if it begins here)."""
-        if self._connection is None:
-            self._connection = await self._engine.connect()
-            self._driver = (await self._connection.get_raw_connection()).driver_connection
-        if not self._open:
-            # By hand, on a connection that SQLAlchemy leaves to itself, so that both ways of running statements are in
-            # the one transaction.
-            self._open = True  # first: who is cancelled while it begins must not leave it to the next one
-            await self._driver.execute(f"{self._begin}; {first}" if first else self._begin)
-        return self._connection
-
-    @asynccontextmanager
-    async def _reporting(self) -> AsyncGenerator[None]:
-        async with reporting(self._url):
+    @contextmanager
+    def _reporting(self) -> Generator[None]:
+        """Also that another program has changed the model: ModelMismatchError."""
+        with reporting(self._url):
             try:
                 yield
             except (DBAPIError, *DRIVER_ERRORS) as error:
@@ -196,11 +115,6 @@ class Session:
                         f"open ({getattr(error, 'orig', error)}); open it again, with the new model"
                     ) from error
                 raise
-
-
-def _weight(row: Record) -> int:
-    """About how many bytes a row takes."""
-    return sum(len(value) if isinstance(value, str | bytes) else 32 for value in row.values())
 
 
 class Database:
@@ -232,6 +146,7 @@ class Database:
         self._engine: AsyncEngine | None = None
         self._plain: AsyncEngine | None = None
         self._hints = Hints()
+        self._spent = Spent()
         self._tables: Tables | None = None
         self._as_recorded = False
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
@@ -261,7 +176,7 @@ class Database:
             engine = await open_engine(url, pool_size=self._pool_size, application_name="neuromem")
             self._engine = engine
             self._url_in_use = url
-            async with reporting(url):
+            with reporting(url):
                 self._tables = await self._prepare(engine)
             self._plain = engine.execution_options(isolation_level="AUTOCOMMIT")
         except BaseException:
@@ -271,6 +186,7 @@ class Database:
     async def close(self) -> None:
         """Gives the connections back; the embedded server stops when nobody else uses it."""
         engine, self._engine, self._plain, self._tables = self._engine, None, None, None
+        await self._spent.wait()
         if engine is not None:
             await engine.dispose()
         server, self._server = self._server, None
@@ -304,15 +220,23 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
-        async with self._using("BEGIN") as session:
+        session = self._transaction(WRITING)
+        try:
             yield session
             await session.commit()
+        finally:
+            await session.close()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
-        async with self._using(_READ) as session:
+        session = self._transaction(READING)
+        try:
             yield session
+        except BaseException:
+            await session.close()
+            raise
+        self._spent.add(session)
 
     async def __aenter__(self) -> Self:
         await self.init()
@@ -321,15 +245,9 @@ class Database:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @asynccontextmanager
-    async def _using(self, begin: str) -> AsyncGenerator[Session]:
-        session = Session(
-            self._opened(self._plain), self._url_in_use, self.tables, self.clock, self._hints, begin=begin
-        )
-        try:
-            yield session
-        finally:
-            await session.close()
+    def _transaction(self, begin: str) -> Session:
+        engine = self._opened(self._plain)
+        return Session(engine, self._url_in_use, self.tables, self.clock, self._hints, begin=begin, spent=self._spent)
 
     async def _prepare(self, engine: AsyncEngine) -> Tables:
         async with engine.begin() as connection:

@@ -195,6 +195,14 @@ def test_erase(results: Path) -> None:
     assert found["erased"]["the user"]["rows"]["embeddings"] >= 190
 
 
+def test_entities(results: Path) -> None:
+    found = run("entities", results, "--memories", "2000", "--calls", "3")
+    assert found["relations_of_hub"] == 200
+    assert {"a word in 3 memories, now", "a word in 100 memories, as of", "what nobody named, now"} <= set(
+        found["milliseconds"]
+    )
+
+
 def test_asof(results: Path, locomo: Path) -> None:
     found = run("asof", results, locomo, "--sample", "9")
     assert (found["asked"], found["moments"], found["leaks"]) == (9, 3, 0)

@@ -201,7 +201,7 @@ async def test_ten_thousand_memories_keep_memory_flat(database_url: str, models:
             async with mind._db.session() as session:
                 await session.execute(text(_MANY.format(schema="digest_many", user=who, count=count)))
             tracemalloc.start()
-            with counted(mind) as sent:
+            async with counted(mind) as sent:
                 done = await mind.digest(who)
             peaks[count] = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()

@@ -1,5 +1,6 @@
 """All that is known about one thing: memories, graph and conversations joined."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,6 +24,7 @@ async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
 
 JOINED = ("embeddings", "graph_nodes", "graph_edges", "conversations")
 DAY = timedelta(days=1)
+ID = "gen_random_uuid()"
 LONG_AGO = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -49,7 +51,7 @@ async def told(mind: NeuroMemory, user: str) -> None:
 async def test_a_profile_joins_all_that_is_known(mind: NeuroMemory, user: str) -> None:
     await told(mind, user)
     for name in ("Anna", "annie", "ANNIE"):
-        with counted(mind) as found:
+        async with counted(mind) as found:
             profile = await mind.entity_profile(user, name)
         asked = [sql for sql, _ in found.sent if "entities." in sql]
         joined = [sql for sql in asked if all(f"entities.{table}" in sql for table in JOINED)]
@@ -72,6 +74,52 @@ async def test_a_profile_joins_all_that_is_known(mind: NeuroMemory, user: str) -
     porto = await mind.entity_profile(user, "Porto")
     assert [fact.content for fact in porto.relations] == ["Anna lives in Porto"]
     assert len(porto.memories) == 1
+
+
+async def test_its_long_statement_is_planned_once_a_connection(mind: NeuroMemory, user: str) -> None:
+    async with mind._db.read() as session:
+        for _ in range(2):
+            await EntityService(session).profile(Scope(user, mind._context.view()), "Anna", limit=3)
+        kept = await session.execute(text("SELECT generic_plans, statement FROM pg_prepared_statements"))
+        runs = [row.generic_plans for row in kept if all(f"entities.{table}" in row.statement for table in JOINED)]
+    assert runs
+    assert min(runs) >= 2
+
+
+async def test_relations_are_counted_by_name(mind: NeuroMemory, user: str) -> None:
+    """Also as the statement is planned for all values at once, in a graph that has a hub."""
+    await told(mind, user)
+    with counted(mind) as found:
+        await mind.entity_profile(user, "nobody")
+    statement, values = next(sent for sent in found.sent if "entities.conversations" in sent[0])
+    crowd = {
+        "graph_nodes": {"id": ID, "node_key": ID, "user_id": "'crowd'", "node_id": "'thing ' || n"},
+        "graph_edges": {
+            "id": ID,
+            "edge_id": ID,
+            "user_id": "'crowd'",
+            "source_id": "'thing ' || n",
+            "target_id": "'hub'",
+        },
+    }
+    async with mind._db.engine.begin() as connection:
+        for name, changed in crowd.items():
+            columns = [c.name for c in mind._db.tables.metadata.tables[f"entities.{name}"].c if c.computed is None]
+            values_of = ", ".join(changed.get(column, column) for column in columns)
+            copied = f"SELECT * FROM entities.{name} WHERE user_id = :user AND known_to IS NULL LIMIT 1"
+            copying = f"SELECT {values_of} FROM ({copied}) one, generate_series(1, 20000) n"
+            await connection.execute(
+                text(f"INSERT INTO entities.{name} ({', '.join(columns)}) {copying}"), {"user": user}
+            )
+            await connection.execute(text(f"ANALYZE entities.{name}"))
+        await connection.exec_driver_sql("SET LOCAL plan_cache_mode = force_generic_plan")
+        await connection.exec_driver_sql(f"PREPARE asked AS {statement}")
+        explained = await connection.exec_driver_sql(f"EXPLAIN EXECUTE asked ({', '.join(['NULL'] * len(values))})")
+        plan = "\n".join(explained.scalars())
+        await connection.exec_driver_sql("DEALLOCATE asked")
+        await connection.rollback()
+    for end in ("source", "target"):
+        assert re.search(rf"Index Cond: .*{end}_id\)::text = things", plan), plan
 
 
 async def test_a_profile_of_then_knows_what_was_known_then(mind: NeuroMemory, user: str) -> None:
@@ -170,7 +218,7 @@ async def test_everything_a_user_has_is_counted_in_one_statement(mind: NeuroMemo
     await mind.add_memory(user, "was glad", metadata={"emotion": {"valence": 0.5, "arousal": 0.2, "label": "glad"}})
     await mind.add_memory(user, "tends to move", memory_type="insight")
     await mind.kv.set("notes", user, "a", 1)
-    with counted(mind) as found:
+    async with counted(mind) as found:
         stats = await mind.stats(user)
     counting = [sql for sql, _ in found.sent if "entities." in sql and "entities.jobs" not in sql]
     assert len(counting) == 1

@@ -124,15 +124,12 @@ async def test_thirty_items_are_looked_up_and_written_in_a_few_statements(life: 
         profile_updates=sourced([ProfileUpdate(f"key{n}", n) for n in range(29)] + [ProfileUpdate("city", "Porto")]),
     )
     life.clock.set(at(40))
-    with counted(life.mind) as sent:
-        async with life.mind._db.session() as session:
-            service = MemoryExtractionService(session, life.mind._embedding)
-            vectors = await service.embed(extraction)
-            stamp = session.stamp("many")
-            done = await service.store(
-                "anna", extraction, vectors, stamp, sources=[Source("message", key) for key in said]
-            )
-            await session.commit()
+    async with counted(life.mind) as sent, life.mind._db.session() as session:
+        service = MemoryExtractionService(session, life.mind._embedding)
+        vectors = await service.embed(extraction)
+        stamp = session.stamp("many")
+        done = await service.store("anna", extraction, vectors, stamp, sources=[Source("message", key) for key in said])
+        await session.commit()
     assert (len(done.added), len(done.restated), len(done.profile), len(done.triples.stored)) == (50, 10, 30, 30)
     assert len(sent.sent) <= 40, "\n".join(text for text, _ in sent.sent)
 

@@ -11,10 +11,11 @@ from typing import Any
 
 import psutil
 import pytest
+from fpdf.enums import EncryptionMethod
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from neuromem import FileLimits, InvalidInputError
+from neuromem import ConfigurationError, FileLimits, InvalidInputError
 from neuromem.documents import DocumentText, chunks
 from neuromem.documents.reading import plain_document, read_document
 from neuromem.services.file_processor import FileProcessor
@@ -171,15 +172,11 @@ class TestPdf:
         )
 
     async def test_ten_thousand_pages_are_refused(self) -> None:
-        kids = " ".join(["3 0 R"] * 10_000)
-        data = raw_pdf(
-            "<< /Type /Catalog /Pages 2 0 R >>",
-            f"<< /Type /Pages /Count 10000 /Kids [{kids}] >>",
-            "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>",
-        )
-        assert "at most 2,000 are read" in await refusal("long.pdf", data) or "broken PDF" in await refusal(
-            "long.pdf", data
-        )
+        kids = " ".join(f"{number} 0 R" for number in range(3, 10_003))
+        pages = ["<< /Type /Page /Parent 2 0 R /MediaBox [0 0 9 9] >>"] * 10_000
+        catalog = "<< /Type /Catalog /Pages 2 0 R >>"
+        data = raw_pdf(catalog, f"<< /Type /Pages /Count 10000 /Kids [{kids}] >>", *pages)
+        assert "has 10,000 pages; at most 2,000 are read" in await refusal("long.pdf", data)
 
     async def test_pages_that_contain_themselves_are_refused(self) -> None:
         pages = "<< /Type /Pages /Count 1 /Kids [2 0 R] >>"
@@ -201,10 +198,27 @@ class TestPdf:
         )
         await refusal("bomb.pdf", data, seconds=20)
 
-    async def test_a_password_is_asked_for_by_nobody(self) -> None:
-        assert "encrypted" in await refusal("secret.pdf", pdf("Anna keeps bees.", encrypt="bee"))
+    @pytest.mark.parametrize("method", EncryptionMethod)
+    async def test_a_password_is_asked_for_by_nobody(self, method: EncryptionMethod) -> None:
+        data = pdf("Anna keeps bees.", encrypt="bee", method=method)
+        assert "encrypted with a password; save it without one" in await refusal("secret.pdf", data)
 
-    async def test_an_empty_password_keeps_nobody_out(self) -> None:
+    @pytest.mark.parametrize("method", EncryptionMethod)
+    async def test_an_empty_password_keeps_nobody_out(self, method: EncryptionMethod) -> None:
+        data = pdf("Anna keeps bees.", encrypt="", method=method)
+        assert (await read("open.pdf", data, memory=100_000_000)).text == "Anna keeps bees."
+
+    async def test_without_the_package_for_aes_it_is_named(
+        self, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for package in ("cryptography", "Crypto"):
+            (tmp_path / f"{package}.py").write_text("raise ImportError")
+        monkeypatch.syspath_prepend(tmp_path)
+        data = pdf("Anna keeps bees.", encrypt="", method=EncryptionMethod.AES_256)
+        with pytest.raises(
+            ConfigurationError, match=r"package cryptography is not installed.*neuromem-omnimem\[files\]"
+        ):
+            await read("open.pdf", data)
         assert (await read("open.pdf", pdf("Anna keeps bees.", encrypt=""))).text == "Anna keeps bees."
 
     async def test_pictures_of_text_are_refused(self) -> None:

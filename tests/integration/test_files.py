@@ -580,6 +580,7 @@ async def test_files_lie_beside_an_embedded_server(user: str) -> None:
         assert files.stat().st_mode & 0o777 == 0o700
 
 
+@pytest.mark.seed("8.2", "files lie in S3, for who uses files")
 async def test_files_in_a_bucket(open_mind: OpenMind, s3: S3Server, user: str) -> None:
     storage = S3Storage(s3.endpoint, s3.access_key, s3.secret_key, bucket="files")
     mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=JobPolicy(poll=0.05))

@@ -60,6 +60,28 @@ async def test_each_call_is_a_transaction_of_its_own(open_mind: OpenMind, user: 
     assert mind._db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
+@pytest.mark.seed("9.1", "vectors, graph, key-values and all other rows lie in one PostgreSQL")
+@pytest.mark.seed("9.2", "vectors, graph, conversations and key-values change in one transaction")
+async def test_everything_changes_in_one_transaction(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False)
+    async with mind.transaction() as tx:
+        await tx.add_memory(user, "Anna lives in Porto")
+        await tx.graph.create_node(user, "person", "Anna")
+        await tx.graph.create_node(user, "city", "Porto")
+        await tx.graph.create_edge(user, "person", "Anna", "lives_in", "city", "Porto")
+        await tx.ingest(user, "user", "I live in Porto")
+        await tx.kv.set("profile", user, "city", "Porto")
+    by: set[int] = set()
+    async with mind._db.read() as session:
+        for name in ("embeddings", "graph_nodes", "graph_edges", "conversations", "jobs", "key_values"):
+            found = await session.execute(text(f"SELECT xmin::text::bigint FROM {mind._db.schema}.{name}"))
+            rows = set(found.scalars())
+            assert rows, name
+            by |= rows
+        vectors = await session.scalar(text(f"SELECT count(embedding) FROM {mind._db.schema}.embeddings"))
+    assert (len(by), vectors) == (1, 1)
+
+
 @pytest.mark.seed("3.3", "Database(url, pool_size=10)", "session() commits at the end of the block")
 @pytest.mark.seed("3.3", "session() rolls back on an error and raises it")
 async def test_a_session_commits_or_rolls_back(database: Database) -> None:

@@ -80,7 +80,7 @@ async def test_nodes_and_edges_are_rows_of_two_tables(mind: NeuroMemory, clock: 
 @pytest.mark.seed("4.5", "the graph is walked by SQL over these tables, without Apache AGE or Cypher")
 async def test_the_graph_is_walked_by_sql_alone(mind: NeuroMemory, user: str) -> None:
     await link(mind, user, "ab", "bc", "cd")
-    with counted(mind) as sent:
+    async with counted(mind) as sent:
         assert await way(mind, user, "ad") == "abcd"
     walks = [statement for statement, _ in sent.sent if "graph_edges" in statement]
     assert len(walks) == 1, "one statement, however long the way"

@@ -1,8 +1,8 @@
 """One user never sees or touches what is another's, by any call; a walk over the statements shows why."""
 
 import re
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -100,11 +100,11 @@ AFTERWARDS = (
 )
 
 
-@contextmanager
-def statements(mind: NeuroMemory) -> Iterator[list[tuple[str, Any]]]:
+@asynccontextmanager
+async def statements(mind: NeuroMemory) -> AsyncIterator[list[tuple[str, Any]]]:
     """What the block sends to the mind's own tables: (SQL, parameters); by SQLAlchemy, and past it to the driver."""
     seen: list[tuple[str, Any]] = []
-    with counted(mind) as found:
+    async with counted(mind) as found:
         yield seen
     for sql, parameters in found.sent:
         if f"{mind._db.schema}." in sql:
@@ -196,7 +196,7 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
     touched: set[str] = set()
     for name in (*READS, *WRITES):
         who = f"{user}-{name}"
-        with statements(mind) as seen:
+        async with statements(mind) as seen:
             world = await settle(mind, who)
             arguments = (READS.get(name) or WRITES[name])(world)
             await call(mind, name, arguments)
@@ -218,7 +218,7 @@ async def test_every_statement_of_every_call_names_the_user(mind: NeuroMemory, u
 
 async def test_background_statements_that_name_no_user_are_these(mind: NeuroMemory, user: str) -> None:
     await settle(mind, user)
-    with statements(mind) as seen:
+    async with statements(mind) as seen:
         while await BackgroundWorker(mind._db, HashEmbedding()).work_once():
             pass
     unbound = {sql for sql, parameters in seen if not binds(sql, parameters, user)}

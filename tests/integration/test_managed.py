@@ -36,6 +36,7 @@ async def rented(server: EmbeddedPostgres) -> str:
 
 
 @pytest.mark.seed("8.2", "a rented PostgreSQL with pgvector is all that is deployed")
+@pytest.mark.seed("9.3", "a rented PostgreSQL and the package are the whole system")
 async def test_the_whole_mind_with_a_plain_login_and_pgvector_alone(
     rented: str, embedding: LocalEmbedding, user: str
 ) -> None:

@@ -1,10 +1,13 @@
 """The command `omnimem`: what people and scripts see of it."""
 
+import asyncio
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import pytest
 
 from omnimem.cli import main
@@ -109,6 +112,39 @@ def test_asynchronous_changes_wait_for_a_worker(run: Run) -> None:
     assert "0 differences" in done(run("verify"))
     assert "0 memories indexed anew" in done(run("repair"))
     assert "found later" in done(run("search", "found", "--mode", "keyword"))
+
+
+async def given_up(url: str, schema: str, error: str) -> None:
+    """Makes what waits fail for good, as a worker does after the last try."""
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(f"update {schema}.jobs set failed_at = now(), attempts = 6, last_error = $1", error)
+    finally:
+        await connection.close()
+
+
+def test_dead_letters_are_listed_and_replayed(run: Run, records_url: str, schema: str) -> None:
+    assert done(run("dead-letters")) == "0 changes failed for good\n"
+    memory = done(run("create", "found later", "--sync", "async", "--json"))
+    asyncio.run(given_up(records_url, schema, "ProviderError: no\nluck"))
+    shown = done(run("dead-letters"))
+    assert f"{memory['memory_id']}  record {memory['record_id']}, tried 6 times, last 20" in shown
+    assert "ProviderError: no luck\n1 changes failed for good; --replay tries them again\n" in shown
+    listed = done(run("dead-letters", "--json"))
+    assert listed["failed"] == 1
+    assert listed["items"][0] | {"time": None} == {
+        "kind": "put", "memory_id": memory["memory_id"], "record_id": memory["record_id"],
+        "attempts": 6, "time": None, "error": "ProviderError: no\nluck",
+    }  # fmt: skip
+    ill = run("doctor", "--json")
+    changes = next(check for check in ill.json["checks"] if check["check"] == "changes")
+    assert (ill.code, changes["ok"], changes["waiting"], changes["failed"]) == (1, False, 0, 1)
+    assert done(run("dead-letters", "--replay", "--json")) == {"replayed": 1}
+    assert done(run("dead-letters", "--json")) == {"failed": 0, "items": []}
+    waiting = done(run("doctor"))
+    assert re.search(r"changes: 1 waiting since \d{4}-\d\d-\d\d \d\d:\d\d:\d\d, 0 failed", waiting)
+    assert done(run("worker", "--once", "--json")) == {"applied": 1}
+    assert run("dead-letters", "--limit", "0").code == 2
 
 
 def test_the_doctor_says_what_is_there_and_what_is_missing(run: Run) -> None:

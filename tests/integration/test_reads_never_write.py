@@ -70,14 +70,14 @@ async def test_a_read_changes_no_row(
 ) -> None:
     arguments = READS[name](world)
     begun: list[str] = []
-    using = mind._db._using
+    transaction = mind._db._transaction
 
     def noted(begin: str) -> Any:
         begun.append(begin)
-        return using(begin)
+        return transaction(begin)
 
     before = await counters(mind, url)
-    monkeypatch.setattr(mind._db, "_using", noted)
+    monkeypatch.setattr(mind._db, "_transaction", noted)
     await call(mind, name, arguments)
     if name not in PRESENT_ONLY:
         await call(mind.as_of(world.between), name, arguments)

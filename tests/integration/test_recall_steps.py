@@ -56,7 +56,7 @@ type Asked = tuple[RecallResult, Statements, list[tuple[str, object]]]
 async def asked(mind: NeuroMemory, models: OpenAIServer) -> Asked:
     """What recall answers, the statements it sends, and the calls of models it makes."""
     models.reset()
-    with counted(mind) as sent:
+    async with counted(mind) as sent:
         result = await mind.recall("anna", QUESTION, explain=True)
     return result, sent, [(call.path, call.body["input"]) for call in models.calls]
 
@@ -108,7 +108,7 @@ async def test_turns_are_found_by_their_vectors(asked: Asked) -> None:
 
 @pytest.mark.seed("6.1", "conversations are optional")
 async def test_turns_can_be_left_out(mind: NeuroMemory) -> None:
-    with counted(mind) as sent:
+    async with counted(mind) as sent:
         found = await mind.recall("anna", QUESTION, include_conversations=False)
     assert found.conversation_results == ()
     assert {hit.source for hit in found.merged} == {"vector", "graph", "profile"}
@@ -163,9 +163,11 @@ async def test_what_needs_no_vector_is_read_while_the_query_is_embedded(open_min
                     meanwhile[:] = [statement for statement, _ in sent.sent]
             return await super().embed_query(text)
 
-    needed = ("key_values", "graph_edges", "conversations")
+    needed = ("key_values.value", "graph_edges.edge_id", "conversations")
     mind = await open_mind(embedding=Slow())
-    with counted(mind) as sent:
+    await mind.ingest("anna", "user", "I live in the old town of Porto")
+    await mind.apply_extraction("anna", triples=[Triple("Anna", "lives_in", "Porto")], profile_updates=PROFILE)
+    async with counted(mind) as sent:
         await mind.recall("anna", QUESTION)
     rest = " ".join(statement for statement, _ in sent.sent[len(meanwhile) :])
     assert f"{schema}.embeddings" in rest

@@ -188,16 +188,17 @@ async def test_a_failed_change_goes_on_where_it_was(
     monkeypatch.setattr("neuromem.services.reembedding._BATCH", 8)
     old = await open_mind(embedding=OLD)
     await settled(old, user)
-    failing = Counting(fail_at=20)
+    told: list[tuple[int, int]] = []
     with pytest.raises(ProviderError, match="no credit"):
-        await reembed(database_url, failing, schema=schema)
+        await reembed(database_url, Counting(fail_at=20), schema=schema, progress=lambda *at: told.append(at))
+    assert told == [(0, 46), (8, 46), (16, 46)]
     assert await answers(old, user, None)  # the old model still serves
     with pytest.raises(ConfigurationError, match="half done"):
         await reembed(database_url, HashEmbedding(64, "third"), schema=schema)
-    again = Counting()
-    done = await reembed(database_url, again, schema=schema)
-    assert not set(again.texts) & set(failing.texts)
-    assert done.memories + done.messages < 46
+    told.clear()
+    done = await reembed(database_url, NEW, schema=schema, progress=lambda *at: told.append(at))
+    assert told[0] == (16, 46)
+    assert done.memories + done.messages == 30
     await check_sound(await open_mind(embedding=NEW))
 
 

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from memground.clock import ManualClock
+from memground.postgres.session import WRITING
 from memground.view import View
 from neuromem import ExtractionPolicy, NeuroMemory, NewMemory, NewMessage, Source, Triple
 from neuromem.db import Session
@@ -37,8 +38,11 @@ async def mind(database_url: str) -> AsyncIterator[NeuroMemory]:
 @pytest.fixture
 async def session(mind: NeuroMemory) -> AsyncIterator[Session]:
     """A transaction; nothing of it stays."""
-    async with mind._db._using("BEGIN") as session:
+    session = mind._db._transaction(WRITING)
+    try:
         yield session
+    finally:
+        await session.close()
 
 
 @pytest.fixture

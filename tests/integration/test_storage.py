@@ -252,6 +252,7 @@ class TestS3(Storages):
         with S3Server() as server:
             yield server
 
+    @pytest.mark.seed("2", "files are stored by boto3, through the interface of S3")
     @pytest.mark.seed("5.3", "S3Storage by boto3: MinIO, AWS S3, Huawei OBS")
     async def test_an_address_is_signed_by_version_4_and_names_its_end(self, storage: S3Storage) -> None:
         key = await storage.upload("anna", "a.txt", b"x", "text/plain")

@@ -215,7 +215,7 @@ def test_methods_have_the_seed_s_names(cls: type) -> None:
         assert callable(getattr(cls, name)), name
 
 
-@pytest.mark.seed("3.1", "kv, conversations and graph are facades")
+@pytest.mark.seed("3.1", "kv, conversations, files and graph are facades")
 @pytest.mark.seed("3.3", "Database(url, pool_size=10)")
 def test_a_mind_has_the_seed_s_rooms() -> None:
     mind = NeuroMemory("postgresql://localhost/x", OpenAIEmbedding(api_key="k"))
@@ -334,6 +334,8 @@ async def test_a_language_model_of_one_s_own_as_the_seed_writes_it() -> None:
 @pytest.mark.seed(
     "4.3", "conversations: its columns and their types", "conversation_sessions: its columns and their types"
 )
+@pytest.mark.seed("4.3", "extracted is false and message_count 0 by default")
+@pytest.mark.seed("4.4", "documents: category is general by default")
 @pytest.mark.seed("2", "the graph is kept in tables")
 @pytest.mark.seed("4.5", "graph_nodes: id and user_id", "graph_edges: id and user_id")
 @pytest.mark.seed("4.5", "graph_nodes: node_type and node_id", "graph_edges: source_type and source_id")

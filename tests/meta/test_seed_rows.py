@@ -22,10 +22,11 @@ ROWS: dict[str, tuple[str, ...]] = {
         "SQLAlchemy 2 over asyncpg",
         "embeddings by SiliconFlow or OpenAI",
         "memories are extracted by OpenAI or DeepSeek",
+        "files are stored by boto3, through the interface of S3",
     ),
     "3.1": (
         "the class takes database_url, embedding, llm and storage",
-        "kv, conversations and graph are facades",
+        "kv, conversations, files and graph are facades",
         "each call of a facade has a session of its own",
     ),
     "3.2": (
@@ -52,6 +53,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "4.3": (
         "conversations: its columns and their types",
         "conversation_sessions: its columns and their types",
+        "extracted is false and message_count 0 by default",
         # Per user: two users may both have "s1".
         "session_id is unique",
     ),
@@ -62,6 +64,7 @@ ROWS: dict[str, tuple[str, ...]] = {
         "documents: extracted_text",
         "documents: embedding_id names a memory",
         "documents: category and tags",
+        "documents: category is general by default",
         "documents: metadata_",
         "documents: source_type",
         "documents: created_at and updated_at",
@@ -161,6 +164,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "recall answers user_profile",
         "recall answers merged",
     ),
+    "7.1": (
+        "a call of the language model is told of with the tokens it read and wrote",
+        "a call of the embedding model is told of with the tokens it read",
+    ),
     "7.2": (
         "the message is stored in conversations",
         "the message is embedded in the background",
@@ -218,8 +225,11 @@ ROWS: dict[str, tuple[str, ...]] = {
     "8.2": (
         # Keyword search needs no pg_search, so a rented PostgreSQL need not have it.
         "a rented PostgreSQL with pgvector is all that is deployed",
+        "files lie in S3, for who uses files",
     ),
+    "9.1": ("vectors, graph, key-values and all other rows lie in one PostgreSQL",),
     "9.2": (
+        "vectors, graph, conversations and key-values change in one transaction",
         "backup: one pg_dump holds vectors, graph, conversations, key-values and profiles",
         "monitoring: one PostgreSQL tells everything",
         "migration: one step makes all tables",
@@ -229,7 +239,10 @@ ROWS: dict[str, tuple[str, ...]] = {
         "entity_profile() joins memories, graph and conversations in one statement",
         "stats() counts all types of memories",
     ),
-    "9.3": ("docker compose up -d db starts PostgreSQL alone",),
+    "9.3": (
+        "docker compose up -d db starts PostgreSQL alone",
+        "a rented PostgreSQL and the package are the whole system",
+    ),
     "10.1": (
         "micro: metadata.emotion of a memory has valence, arousal and a label, noted by extraction",
         "meso: the recent state, of one to two weeks, in emotion_profiles.latest_state",

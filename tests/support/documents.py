@@ -11,14 +11,19 @@ from fpdf.enums import EncryptionMethod
 LOREM = "Bees make honey and the keeper takes a share of it. " * 12
 
 
-def pdf(*pages: str, title: str | None = None, encrypt: str | None = None) -> bytes:
-    """One page for each text."""
+def pdf(
+    *pages: str,
+    title: str | None = None,
+    encrypt: str | None = None,
+    method: EncryptionMethod = EncryptionMethod.RC4,
+) -> bytes:
+    """One page for each text; `encrypt`: the password that opens it."""
     document = FPDF()
     document.set_font("helvetica", size=11)
     if title:
         document.set_title(title)
     if encrypt is not None:
-        document.set_encryption("owner", encrypt, encryption_method=EncryptionMethod.RC4)
+        document.set_encryption("owner", encrypt, encryption_method=method)
     for text in pages:
         document.add_page()
         document.multi_cell(0, text=text)

@@ -10,11 +10,12 @@ import os
 import random
 import signal
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from omnimem import JobPolicy, OmniMemClient, Settings
+from omnimem import JobPolicy, OmniMemClient
+from support.deployments import Servers
 from support.embeddings import HashEmbedding
 
 
@@ -36,14 +37,14 @@ class Outcome:
     differences: int
 
 
-def client(url: str, schema: str, sync: str) -> OmniMemClient:
-    settings = Settings(url, schema=schema, sync=sync, jobs=JobPolicy(lease=1, poll=0.05, batch=16))
+def client(servers: Servers, deployment: str, own: str, sync: str) -> OmniMemClient:
+    settings = servers.settings(deployment, own, sync=sync, jobs=JobPolicy(lease=1, poll=0.05, batch=16))
     return OmniMemClient.connect(settings, embedding=SlowEmbedding(8))
 
 
-async def live(url: str, schema: str, sync: str, seed: int) -> None:
+async def live(servers: dict[str, str], deployment: str, own: str, sync: str, seed: int) -> None:
     """What the child does until it is killed."""
-    async with client(url, schema, sync) as record:
+    async with client(Servers(**servers), deployment, own, sync) as record:
         acknowledge("open")
 
         async def one(number: int) -> None:
@@ -71,12 +72,12 @@ def acknowledge(*words: str) -> None:
     os.write(1, (" ".join(words) + "\n").encode())
 
 
-async def strike_round(url: str, schema: str, sync: str, seed: int) -> Outcome:
+async def strike_round(servers: Servers, deployment: str, own: str, sync: str, seed: int) -> Outcome:
     """One round: a child lives for a random while and is killed."""
     child = await asyncio.create_subprocess_exec(
         sys.executable,
         __file__,
-        json.dumps([url, schema, sync, seed]),
+        json.dumps([asdict(servers), deployment, own, sync, seed]),
         env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])},
         stdout=asyncio.subprocess.PIPE,
     )
@@ -88,8 +89,8 @@ async def strike_round(url: str, schema: str, sync: str, seed: int) -> Outcome:
     lines += [line for line in (await child.stdout.read()).decode().splitlines(keepends=True) if line.endswith("\n")]
     await child.wait()
     said = [line.split() for line in lines[1:]]
-    async with client(url, schema, sync) as record:
-        if sync == "async":
+    async with client(servers, deployment, own, sync) as record:
+        if sync == "async" or deployment != "postgres":
             await record.wait_idle(60)
         report = await record.verify()
         return await _compared(record, said, report.count)

@@ -1,7 +1,6 @@
 """A life of a record beside a dictionary: whatever is done, both answer the same, now and about every moment."""
 
 import asyncio
-import itertools
 import random
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -19,14 +18,13 @@ from omnimem import (
     NotFoundError,
     OmniMemClient,
     Scope,
-    Settings,
 )
+from support.deployments import Servers
 from support.embeddings import HashEmbedding
 
 WORDS = ["apple", "river", "stone", "cloud", "tiger", "piano", "bread", "chair", "lemon", "eagle", "paper", "wheel"]
 TENANTS = ["a", "b"]
 SOME_WORDS = st.lists(st.sampled_from(WORDS), min_size=1, max_size=4).map(" ".join)
-_numbers = itertools.count()
 
 
 @dataclass
@@ -41,10 +39,15 @@ class Life:
 
 
 class RecordMachine(RuleBasedStateMachine):
-    """Two clients of one database, one clock, and a dictionary. `url` and `sync` are set by the test."""
+    """Two clients of one storage, `workers` more that only work, one clock, and a dictionary.
 
-    url = ""
+    `servers`, `deployment` and `sync` are set by the test.
+    """
+
+    servers: Servers
+    deployment = "postgres"
     sync = "inline"
+    workers = 0
     operations = 0
 
     def __init__(self) -> None:
@@ -55,20 +58,20 @@ class RecordMachine(RuleBasedStateMachine):
         self.chance = random.Random(0)
         self.runner = asyncio.Runner()
         self.clients: list[OmniMemClient] = []
+        self.opened: list[OmniMemClient] = []
 
     @initialize(seed=st.integers(0, 2**32))
     def begin(self, seed: int) -> None:
         self.chance = random.Random(seed)
         self.clock = ManualClock(datetime(2026, 1, 1, tzinfo=UTC))
-        settings = Settings(
-            self.url, schema=f"model_{next(_numbers)}_{seed}", sync=self.sync, jobs=JobPolicy(poll=0.02), pool_size=4
-        )
+        settings = self.servers.settings(self.deployment, sync=self.sync, jobs=JobPolicy(poll=0.02), pool_size=4)
 
         async def connect() -> None:
-            for _ in range(2):
+            for _ in range(2 + self.workers):
                 client = OmniMemClient.connect(settings, embedding=HashEmbedding(8), clock=self.clock)
                 await client.open()
-                self.clients.append(client)
+                self.opened.append(client)
+            self.clients = self.opened[:2]
 
         self.runner.run(connect())
 
@@ -76,13 +79,12 @@ class RecordMachine(RuleBasedStateMachine):
         async def close() -> None:
             try:
                 if self.clients:
-                    await self.clients[0].wait_idle(20)
+                    await self.clients[0].wait_idle(60)
                     report = await self.clients[0].verify()
                     assert report.differences == ()
                     assert report.records == sum(len(life.records) for life in self.lives.values())
             finally:
-                for client in self.clients:
-                    await client.close()
+                await asyncio.gather(*(client.close() for client in self.opened))
 
         self.runner.run(close())
         self.runner.close()
@@ -104,7 +106,7 @@ class RecordMachine(RuleBasedStateMachine):
 
     def settled(self) -> None:
         if self.sync == "async":
-            self.runner.run(self.clients[0].wait_idle(20))
+            self.runner.run(self.clients[0].wait_idle(60))
 
     # ---------------------------------------------------------------- writes
 

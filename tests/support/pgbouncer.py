@@ -4,7 +4,6 @@ Its programs are unpacked once into a folder of the account's cache; several pro
 """
 
 import asyncio
-import fcntl
 import os
 import shutil
 import socket
@@ -14,6 +13,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from dev.servers.server import CACHE, locked
 
 from support.embedded import short_tmp_dir
 
@@ -101,15 +102,10 @@ def _program() -> tuple[Path, Path]:
     """PgBouncer, and the folder of the libraries it needs: the machine's own where it is installed."""
     if (installed := shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")) is not None:
         return Path(installed), Path("/usr/lib")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "neuromem-dev"
-    if os.geteuid() == 0:
-        cache = Path("/var/cache/neuromem-dev")  # where the account it runs as may enter
-    cache.mkdir(parents=True, exist_ok=True)
-    target = cache / "pgbouncer"
-    with (cache / "pgbouncer.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    target = CACHE / "pgbouncer"
+    with locked(CACHE / "pgbouncer.lock"):
         if not target.exists():
-            scratch = Path(tempfile.mkdtemp(dir=cache))
+            scratch = Path(tempfile.mkdtemp(dir=CACHE))
             _download(scratch)
             for package in scratch.glob("*.deb"):
                 subprocess.run(["dpkg", "-x", package, scratch], check=True)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from support.deployments import NAMES, Servers
 from support.omnimem_killing import strike_round
 from support.omnimem_model import RecordMachine
 
@@ -11,11 +12,12 @@ pytestmark = pytest.mark.torture
 
 
 @pytest.mark.parametrize("sync", ["inline", "async"])
-def test_twenty_thousand_operations_agree_with_a_dictionary(records_url: str, sync: str) -> None:
+@pytest.mark.parametrize("deployment", NAMES)
+def test_twenty_thousand_operations_agree_with_a_dictionary(servers: Servers, deployment: str, sync: str) -> None:
     class Machine(RecordMachine):
         pass
 
-    Machine.url, Machine.sync = records_url, sync
+    Machine.servers, Machine.deployment, Machine.sync, Machine.workers = servers, deployment, sync, 1
     while Machine.operations < 10_000:
         run_state_machine_as_test(
             Machine,
@@ -31,6 +33,7 @@ def test_twenty_thousand_operations_agree_with_a_dictionary(records_url: str, sy
 
 
 @pytest.mark.parametrize("seed", range(200))
-async def test_a_kill_loses_nothing(records_url: str, schema: str, seed: int) -> None:
-    outcome = await strike_round(records_url, schema, ("inline", "async")[seed % 2], seed)
+@pytest.mark.parametrize("deployment", NAMES)
+async def test_a_kill_loses_nothing(servers: Servers, deployment: str, schema: str, seed: int) -> None:
+    outcome = await strike_round(servers, deployment, schema, ("inline", "async")[seed % 2], seed)
     assert (outcome.lost, outcome.resurrected, outcome.differences) == (0, 0, 0), outcome

@@ -117,6 +117,7 @@ async def test_a_hook_is_told_of_every_call_and_not_what_was_said():
     assert first.to_dict()["purpose"] == "chat"
 
 
+@pytest.mark.seed("7.1", "a call of the language model is told of with the tokens it read and wrote")
 async def test_a_provider_of_one_s_own_reports_its_tokens():
     calls: list[LLMCall] = []
 
@@ -185,6 +186,7 @@ async def test_a_cancelled_call_is_told_of_and_stays_cancelled():
     assert calls[0].error.startswith("CancelledError")
 
 
+@pytest.mark.seed("7.1", "a call of the embedding model is told of with the tokens it read")
 async def test_embedding_calls_are_told_of_too():
     calls: list[EmbeddingCall] = []
     with OpenAIServer(dims=8) as server:

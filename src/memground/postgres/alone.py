@@ -23,13 +23,14 @@ async def alone(engine: AsyncEngine, url: str, name: str, taken: str) -> AsyncGe
 
     Raises ConflictError, saying `taken`, where another one does it now.
     """
-    async with reporting(url), engine.connect() as connection:
-        if not await connection.scalar(select(func.pg_try_advisory_xact_lock(advisory_key(name)))):
-            raise ConflictError(taken)
-        # Waits as long as the work takes. Needs no snapshot, and ends that of the statement before: an index that is
-        # built concurrently would wait for it for ever.
-        await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-        yield
+    with reporting(url):
+        async with engine.connect() as connection:
+            if not await connection.scalar(select(func.pg_try_advisory_xact_lock(advisory_key(name)))):
+                raise ConflictError(taken)
+            # Waits as long as the work takes. Needs no snapshot, and ends that of the statement before: an index that
+            # is built concurrently would wait for it for ever.
+            await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+            yield
 
 
 async def locking[T](engine: AsyncEngine, tables: Sequence[Table], act: Callable[[AsyncConnection], Awaitable[T]]) -> T:

@@ -138,6 +138,11 @@ class VectorArm:
             Index(name, self.column, postgresql_using="hnsw", postgresql_ops={self.column.name: "halfvec_cosine_ops"})
 
     @property
+    def table(self) -> Table:
+        assert isinstance(self.column.table, Table)
+        return self.column.table
+
+    @property
     def own_indexes(self) -> OwnIndexes:
         """The indexes of owners who have many rows."""
         return OwnIndexes(self.column, self.owner, self.dims)
@@ -156,24 +161,29 @@ class VectorArm:
         scan: Scan,
         to: ColumnElement[Any] | None = None,
     ) -> Query:
-        """(id, score) of the `limit` rows nearest to :vector (or to the column `to`), of those `where` admits."""
+        """(id, row, score) of the `limit` rows nearest to :vector (or to the column `to`), of those `where` admits.
+
+        `row` is where each lies, see `place_of`.
+        """
         asked: ColumnElement[Any] = bindparam("vector", type_=HalfVector(self.dims)) if to is None else to
         # A subquery is cast once; by itself it would be cast for every row, because a kept plan cannot fold it.
         # (An index, however, is only asked for what is no subquery.)
         once = select(asked).scalar_subquery() if to is None else to
-        rows = select(ids.label("id"), self._distance(once).label("distance"))
+        row = place_of(self.table).label("row")
+        rows = select(ids.label("id"), row, self._distance(once).label("distance"))
         rows = rows.where(self.column.is_not(None), *where)
         if scan is Scan.OWN:
             rows = rows.order_by(self.own_indexes.nearness(asked)).limit(_whole(_reach(limit, scan)))
         elif scan is Scan.SHARED:
-            rows = rows.with_only_columns(ids.label("id"), self._distance(asked).label("distance"))
+            rows = rows.with_only_columns(ids.label("id"), row, self._distance(asked).label("distance"))
             rows = rows.order_by(self._distance(asked)).limit(_whole(_reach(limit, scan)))
         # What many are asked for stands beside the rows: found anew for each.
         found = rows.subquery("found") if to is None else rows.correlate(_source(to)).lateral("found")
         # Ordered by the score, not by the distance: for that the planner would take the index, also for an exact scan,
         # and believe that an approximate one yields sorted rows. It is also the one number computed per row.
         score = 1.0 - found.c.distance
-        return select(found.c.id, score.label("score")).order_by(score.desc(), found.c.id).limit(_whole(limit))
+        nearest = select(found.c.id, found.c.row, score.label("score"))
+        return nearest.order_by(score.desc(), found.c.id).limit(_whole(limit))
 
     def best_scan(self, owner: ColumnElement[str], limit: int) -> Query:
         """(scan): which `Scan` finds the `limit` nearest of an owner's rows soonest, as its text.
@@ -183,9 +193,7 @@ class VectorArm:
         n is what the server's statistics say: an owner who is not among the most common values has few rows. Before
         pgvector 0.8 an approximate scan would stop early and lose rows, so it is always exact.
         """
-        table = self.owner.table
-        assert isinstance(table, Table)
-        size, common = table_rows(table), common_values(self.owner)
+        size, common = table_rows(self.table), common_values(self.owner)
         share = select(common.c.share).where(common.c.value == owner).scalar_subquery()
         bound = func.greatest(float(EXACT_ROWS), func.sqrt(_APPROXIMATE_TO_EXACT * _reach(limit, Scan.SHARED) * size))
         version = cast(func.string_to_array(literal_column("extversion", String), "."), ARRAY(Integer))
@@ -201,6 +209,22 @@ class VectorArm:
 
     def _distance(self, asked: ColumnElement[Any]) -> ColumnElement[float]:
         return self.column.op("<=>", return_type=Float())(asked)
+
+
+class _Place(UserDefinedType[Any]):
+    """PostgreSQL's `tid`."""
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: Any) -> str:
+        return "tid"
+
+
+def place_of(table: FromClause) -> ColumnElement[Any]:
+    """Where a row lies. It is good for one snapshot, and finds the row again without any index."""
+    place = ColumnClause[Any]("ctid", _Place())
+    place.table = table
+    return place
 
 
 def _source(column: ColumnElement[Any]) -> FromClause:

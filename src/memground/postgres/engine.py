@@ -6,8 +6,8 @@ asyncpg reads the URL itself, so everything libpq users know works: `sslmode=…
 
 import hashlib
 import ssl
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -121,6 +121,7 @@ def _engine(dsn: str, pool_size: int, application_name: str, *, pooled: bool, fi
         "postgresql+asyncpg://",
         connect_args={"async_creator_fn": connect, **(nameless if pooled else {})},
         pool_size=pool_size,
+        pool_use_lifo=True,  # the connection last used has the most in its server's memory
         max_overflow=0,
         pool_timeout=30,
         pool_pre_ping=False,
@@ -133,7 +134,8 @@ async def _connect(dsn: str, application_name: str, *, pooled: bool) -> Driver:
     settings = {} if "application_name" in dsn else {"application_name": application_name}
     if pooled:
         return await asyncpg.connect(dsn, server_settings=settings, timeout=30, statement_cache_size=0)
-    return await asyncpg.connect(dsn, server_settings=settings, timeout=30)
+    # Statements are kept however long their text is: the longest take longest to plan.
+    return await asyncpg.connect(dsn, server_settings=settings, timeout=30, max_cacheable_statement_size=0)
 
 
 @contextmanager
@@ -173,8 +175,8 @@ def _missing_file(url: str) -> str | None:
     return next((file for file in named if not Path(file.partition("=")[2]).exists()), None)
 
 
-@asynccontextmanager
-async def reporting(url: str) -> AsyncGenerator[None]:
+@contextmanager
+def reporting(url: str) -> Generator[None]:
     """Turns the driver's ways of saying "the server is not there" into UnavailableError, a deadlock into a conflict."""
     try:
         yield

@@ -322,7 +322,7 @@ class JobQueue:
         result = await connection.execute(
             update(t)
             .where(self._locked(t.c.failed_at.is_not(None), *where))
-            .values(failed_at=None, attempts=0, run_after=func.clock_timestamp())
+            .values(failed_at=None, last_error=None, attempts=0, run_after=func.clock_timestamp())
             .returning(t.c.id)
         )
         return len(result.all())

@@ -179,8 +179,9 @@ async def connected(database_url: str | None, *, create: bool = False) -> "Async
         url = server.url(EMBEDDED_DATABASE) if server is not None else str(database_url)
         engine = await open_engine(url, pool_size=1, application_name="neuromem doctor")
         try:
-            async with reporting(url), engine.connect() as connection:
-                yield connection, url
+            with reporting(url):
+                async with engine.connect() as connection:
+                    yield connection, url
         finally:
             await engine.dispose()
     finally:

@@ -9,6 +9,7 @@ from importlib import resources
 from rich.markup import escape
 
 from neuromem import LLMCall, NeuroMemory, ProviderError, UnavailableError
+from neuromem.cli.render import counted
 from neuromem.demo.learned import PATIENCE, USER
 from neuromem.demo.printing import answer, console
 from neuromem.types import MemoryType
@@ -68,12 +69,14 @@ class Whole:
     async def _file(self) -> None:
         data = resources.files("neuromem.demo").joinpath(PLAN).read_bytes()
         document = await self._nm.files.upload(USER, PLAN, data, tags=["bakery"])
-        console.print(f"\n[bold cyan]{RENT}[/] [dim]in {document.filename}, read in {document.chunks} passages[/]")
+        passages = counted(document.chunks, "passage")
+        console.print(f"\n[bold cyan]{RENT}[/] [dim]in {document.filename}, read in {passages}[/]")
         await answer(self._nm, USER, RENT, None, "today")
 
     async def _thing(self) -> None:
         known = await self._nm.entity_profile(USER, THING)
-        counts = f"{known.memory_count} memories, {known.message_count} turns, {known.relation_count} relations"
+        memories = counted(known.memory_count, "memory", "memories")
+        counts = f"{memories}, {counted(known.message_count, 'turn')}, {counted(known.relation_count, 'relation')}"
         console.print(f"\n[bold cyan]Everything about {THING}[/] [dim]{counts}[/]")
         if known.first_mentioned and known.last_mentioned:
             console.print(f"  first named {known.first_mentioned.date()}, last {known.last_mentioned.date()}")

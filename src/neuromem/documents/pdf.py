@@ -18,7 +18,10 @@ _LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi",
 def pdf_pages(
     filename: str, data: bytes, limits: FileLimits, progress: Callable[[int, int], None]
 ) -> tuple[str | None, list[str], tuple[str, ...]]:
-    """Title, the text of each page, and what could not be read."""
+    """Title, the text of each page, and what could not be read.
+
+    Raises InvalidInputError, and ConfigurationError where the package for PDF or for its encryption by AES is missing.
+    """
     reader, total = _opened(filename, data)
     limits.check("pages", total, f"{filename} has")
     texts: list[str] = []
@@ -59,7 +62,7 @@ def _opened(filename: str, data: bytes) -> "tuple[PdfReader, int]":
     except (InvalidInputError, MemoryError):
         raise
     except DependencyError:
-        raise InvalidInputError(f"{filename} is encrypted; save it without encryption") from None
+        raise missing_package("cryptography", "files") from None
     except Exception as error:  # what pypdf and Python raise on broken files is without end
         raise InvalidInputError(f"{filename} is a broken PDF ({_said(error)}); was it downloaded whole?") from error
     if not total:

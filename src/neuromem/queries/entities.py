@@ -152,13 +152,16 @@ def _relations(tables: Tables, shape: Shape) -> ColumnElement[int]:
     ).cte("things")
     seen = [shape.known(edge), *shape.true(edge)]
     loops = edge.c.source_id.in_(select(things.c.name))  # counted from their other end
-    ends = [
+    # One probe of an index for each name. As a join it would be planned, without names, as a scan of everybody's edges.
+    found = (
         select(literal(1, Integer).label("one"))
-        .select_from(things.join(edge, edge.c[f"{end}_id"] == things.c.name))
-        .where(*seen, *further)
+        .where(*seen, *further, edge.c[f"{end}_id"] == things.c.name)
         .limit(literal(MOST_RELATIONS + 1, Integer))
+        .correlate(things)
+        .lateral(f"of_{end}")
         for end, further in (("source", ()), ("target", (~loops,)))
-    ]
+    )
+    ends = [select(each.c.one).select_from(things.join(each, true())) for each in found]
     both = union_all(*(one.subquery().select() for one in ends)).subquery("both_ends")
     counted = select(func.count()).select_from(both).scalar_subquery()
     return func.least(counted, MOST_RELATIONS + 1, type_=Integer)

@@ -143,7 +143,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan,
     """
     table = tables.embeddings.table
     both = _both_arms(tables, shape, profile, scan=scan)
-    found = both.join(table, table.c.id == both.c.id)
+    found = both.join(table, arms.place_of(table) == both.c.row)
     recency, importance, ended = factors(tables, shape, profile)
     when: ColumnElement[float] = literal(1.0, Float)
     if timed:
@@ -155,7 +155,7 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan,
     ranked = (
         select(
             *columns(tables),
-            *(column for column in both.c if column.name != "id"),
+            *(column for column in both.c if column.name not in ("id", "row")),
             recency.label("recency"),
             importance.label("importance_factor"),
             ended.label("ended"),
@@ -180,18 +180,20 @@ def scored(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan,
 
 
 def _both_arms(tables: Tables, shape: Shape, profile: RankingProfile, *, scan: Scan) -> Subquery:
-    """(id, vector_score, vector_rank, keyword_score, keyword_rank, fused) of what either arm lists."""
+    """(id, row, vector_score, vector_rank, keyword_score, keyword_rank, fused) of what either arm lists."""
     table = tables.embeddings.table
     near = tables.memory_vectors.candidates(
         table.c.id, conditions(tables, shape), limit=profile.candidates, scan=scan
     ).subquery("near")
-    vec = select(
-        near.c.id, near.c.score, func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
-    ).subquery("vec")
+    rank = func.row_number().over(order_by=(near.c.score.desc(), near.c.id)).label("rank")
+    vec = select(near, rank).subquery("vec")
     kw = _listed()
+    other = table.alias("other")  # what only the keyword arm lists, by its id
+    row = select(arms.place_of(other)).where(other.c.id == kw.c.id).correlate(kw).scalar_subquery()
     return (
         select(
             func.coalesce(vec.c.id, kw.c.id).label("id"),
+            func.coalesce(vec.c.row, row).label("row"),
             vec.c.score.label("vector_score"),
             vec.c.rank.label("vector_rank"),
             kw.c.score.label("keyword_score"),
@@ -249,11 +251,17 @@ def _floored(floor: float, value: ColumnElement[float]) -> ColumnElement[float]:
 def _fused(profile: RankingProfile, vec: Any, kw: Any) -> ColumnElement[float]:
     if profile.fusion == "rrf":
         return func.coalesce(1.0 / (RRF_K + vec.rank), 0.0) + func.coalesce(1.0 / (RRF_K + kw.rank), 0.0)
-    nearest = func.nullif(func.greatest(func.max(vec.score).over(), bindparam("vector_top", type_=Float), 0.0), 0.0)
-    similarity = func.greatest(func.coalesce(vec.score, func.min(vec.score).over(), 0.0), 0.0) / nearest
-    strongest = func.nullif(func.greatest(func.max(kw.score).over(), bindparam("keyword_top", type_=Float), 0.0), 0.0)
-    share = func.coalesce(kw.score, 0.0) / strongest
+    similarity = func.greatest(func.coalesce(vec.score, func.min(vec.score).over(), 0.0), 0.0, type_=Float)
+    similarity = similarity / _strongest(vec.score, "vector_top")
+    share = func.coalesce(kw.score, 0.0, type_=Float) / _strongest(kw.score, "keyword_top")
     return profile.vector_weight * func.coalesce(similarity, 0.0) + profile.keyword_weight * func.coalesce(share, 0.0)
+
+
+def _strongest(score: ColumnElement[float], elsewhere: str) -> ColumnElement[float]:
+    """The best score there is, NULL if none is above 0."""
+    # Of a type that is known: SQLAlchemy would else divide by a NUMERIC, which takes many times as long.
+    best = func.greatest(func.max(score).over(), bindparam(elsewhere, type_=Float), 0.0, type_=Float)
+    return func.nullif(best, 0.0, type_=Float)
 
 
 @built_once

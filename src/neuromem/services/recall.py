@@ -108,23 +108,27 @@ class RecallService:
         scope = question.scope()
         # What needs no vector is read while the query is being embedded.
         async with self._search.query_vector(question.query, query_embedding) as embedding:
+            await self._session.begin()  # while this waits, the embedding starts
             scan_memories, scan_turns = await self._scans(question)
-            profile = await self._fetch_user_profile(question)
-            facts = await self._fetch_graph_memories(question)
-            words = await self._search_words(question, scope)
+            begun = await self._begin(question, scope)
+            profile: Sequence[Record] = ()
+            if recall.PROFILE in begun.there:
+                profile = await self._fetch_user_profile(question)
+            facts = await self._fetch_graph_memories(question) if recall.RELATIONS in begun.there else []
             # Not before: what follows is planned anew each time.
             await self._search.widen(scan_memories, scan_turns)
             vector = await embedding
-        pool = await self._pool(question, vector, words.turns, scan=scan_turns)
+        pool = await self._pool(question, vector, begun, scan=scan_turns)
         related = [fact for fact, _, _ in facts]
         remembered = await self._fetch_vector_memories(
             question,
             vector,
-            words.memories,
+            begun.memories,
             # What a relation raises may have stood below.
             limit=2 * question.limit if related else question.limit,
             scan=scan_memories,
             tops=(pool.vector_top, pool.keyword_top),
+            explain=explain or bool(pool.ids),
         )
         said = await self._search_conversations(question, pool, remembered, explain=explain)
         memories = with_turns(boosted(remembered.hits, related, self._ranking.graph), said.told, self._ranking.learned)
@@ -134,7 +138,7 @@ class RecallService:
         merged = self._merge(entries, best, said, question.limit)
         vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
         return RecallResult(
-            merged=tuple(hit if explain or not hit.explanation else replace(hit, explanation=None) for hit in merged),
+            merged=tuple(merged if explain else map(_unexplained, merged)),
             vector_results=tuple(hit if explain else Hit(hit.memory, hit.score) for hit in vector_results),
             conversation_results=tuple(said.hits[: question.limit]),
             graph_results=tuple(related),
@@ -151,9 +155,17 @@ class RecallService:
         limit: int,
         scan: Scan,
         tops: tuple[float, float],
+        explain: bool,
     ) -> ScoredMemories:
         return await self._search.scored_search(
-            question.scope(), vector, keyword, limit=limit, scan=scan, tops=tops, times=question.times
+            question.scope(),
+            vector,
+            keyword,
+            limit=limit,
+            scan=scan,
+            tops=tops,
+            times=question.times,
+            explain=explain,
         )
 
     async def _fetch_user_profile(self, question: RecallQuestion) -> Sequence[Record]:
@@ -195,26 +207,28 @@ class RecallService:
             await narrowed(question.conversations(), best[1], queries.is_few),
         )
 
-    async def _search_words(self, question: RecallQuestion, scope: Scope) -> "_Found":
-        """What shares a word with the query, best first."""
-        words = keys(question.user_id, question.words)
-        if not words:
-            return _Found([], {})
-        statement = recall.keyword_arms(
+    async def _begin(self, question: RecallQuestion, scope: Scope) -> "_Begun":
+        """What shares a word with the query, best first, and what else there is."""
+        statement = recall.begun(
             self._tables, scope.shape, self._ranking.candidates, turns=question.include_conversations
         )
-        found = await self._session.fetch(statement, scope.values(words=words))
-        return _Found(
-            [(row["id"], row["score"]) for row in found if not row["turn"]],
-            {row["id"]: row["score"] for row in found if row["turn"]},
-        )
+        values = scope.values(words=keys(question.user_id, question.words))
+        begun = _Begun([], {}, set())
+        for row in await self._session.fetch(statement, values):
+            kind, key, score = row.values()
+            if kind == recall.MEMORY:
+                begun.memories.append((key, score))
+            elif kind == recall.TURN:
+                begun.turns[key] = score
+            else:
+                begun.there.add(kind)
+        return begun
 
-    async def _pool(
-        self, question: RecallQuestion, vector: Sequence[float], words: Mapping[uuid.UUID, float], *, scan: Scan
-    ) -> "_Pool":
+    async def _pool(self, question: RecallQuestion, vector: Sequence[float], begun: "_Begun", *, scan: Scan) -> "_Pool":
         """The turns that come into question."""
-        if not question.include_conversations:
-            return _Pool([], {})
+        words = begun.turns
+        if not question.include_conversations or recall.TURNS not in begun.there:
+            return _Pool([], words)
         scope = question.conversations()
         statement = queries.pool(self._tables, scope.shape, self._ranking.candidates, scan=scan)
         values = scope.values(vector=vector, keyword_ids=list(words), keyword_scores=list(words.values()))
@@ -308,11 +322,13 @@ class RecallService:
 
 
 @dataclass(frozen=True)
-class _Found:
-    """Scores of the keyword arms, best first: memories by version row, turns by message."""
+class _Begun:
+    """Scores of the keyword arms, best first: memories by version row, turns by message. `there`: what else there is,
+    of `recall.TURNS`, `RELATIONS` and `PROFILE`."""
 
     memories: list[tuple[uuid.UUID, float]]
     turns: dict[uuid.UUID, float]
+    there: set[int]
 
 
 @dataclass(frozen=True)
@@ -412,6 +428,10 @@ def _joined(entry: MergedHit, other: MergedHit) -> MergedHit:
         sources=tuple(dict.fromkeys((*entry.sources, other.source))),
         came_from=(*entry.came_from, *(source for source in other.came_from if source not in entry.came_from)),
     )
+
+
+def _unexplained(entry: MergedHit) -> MergedHit:
+    return replace(entry, explanation=None) if entry.explanation else entry
 
 
 def _by_source(entries: Sequence[MergedHit]) -> list[list[MergedHit]]:

@@ -189,7 +189,9 @@ class SearchService:
         async with self.query_vector(query, query_embedding) as embedding:
             keyword = await self.keyword_arm(scope, query)
             scan = await self.scan(scope)
-            found = await self.scored_search(scope, await embedding, keyword, limit=limit, scan=scan, times=times)
+            found = await self.scored_search(
+                scope, await embedding, keyword, limit=limit, scan=scan, times=times, explain=explain
+            )
         hits = top_with_best(found.hits, limit, lambda hit: hit.memory.memory_id, found.best)
         return [hit if explain else Hit(hit.memory, hit.score) for hit in hits]
 
@@ -234,11 +236,12 @@ class SearchService:
         scan: Scan = Scan.EXACT,
         tops: tuple[float, float] = (0.0, 0.0),
         times: Sequence[TimeRange] = (),
+        explain: bool = True,
     ) -> ScoredMemories:
         """The fusion of both arms in SQL; see `RankingProfile`.
 
         `tops`: the best vector and keyword score found elsewhere, so that scores compare with what is ranked there.
-        `times`: those the query names.
+        `times`: those the query names. `explain`: whether the hits say why they stand where they do.
         """
         values = scope.values(
             vector=vector,
@@ -257,15 +260,12 @@ class SearchService:
             Hit(
                 rows.memory(row, scope.view, [Source(*source) for source in row["sources"] or ()]),
                 row["score"],
-                _explain(row, times),
+                _explain(row, times) if explain else None,
             )
             for row in found
         ]
         best = [str(row["memory_id"]) for row in found if 1 in (row["vector_rank"], row["keyword_rank"])]
-        return ScoredMemories(
-            hits,
-            best,
-        )
+        return ScoredMemories(hits, best)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Vectors of texts, checked."""
@@ -282,13 +282,16 @@ class SearchService:
             future.set_result(checks.vector(given, self._tables.dims))
             yield future
             return
-        task = asyncio.create_task(self._embed_query(query))
+        # Begun at once: else it would wait until the first statement is sent.
+        task = asyncio.Task(self._embed_query(query), loop=asyncio.get_running_loop(), eager_start=True)
         try:
             yield task
         finally:
             if not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+            elif not task.cancelled():
+                task.exception()  # known; another error may have come first
 
     async def _embed_query(self, query: str) -> list[float]:
         provider = self._embedding

@@ -12,7 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO
 import typer
 
 from memground.errors import InvalidInputError, MemoryStoreError
-from omnimem.cli.shared import OPERATIONS, Asked, command
+from omnimem.cli.shared import OPERATIONS, Asked, Limit, command, one_line
+
+if TYPE_CHECKING:
+    from memground.jobs import QueueStatus
+    from omnimem.storage.base import FailedChange
 
 if TYPE_CHECKING:
     from omnimem.pipeline.verification import Report
@@ -23,6 +27,7 @@ _SHOWN = 20
 def register(app: typer.Typer) -> None:
     command(app, "export", panel=OPERATIONS)(export)
     command(app, "import", panel=OPERATIONS)(import_)
+    command(app, "dead-letters", panel=OPERATIONS)(dead_letters)
     for function in (verify, repair, reembed, worker, doctor):
         command(app, panel=OPERATIONS)(function)
 
@@ -141,12 +146,36 @@ async def worker(
     asked.show({"applied": done}, f"stopped; {done:,} changes applied")
 
 
+async def dead_letters(
+    asked: Asked,
+    *,
+    replay: Annotated[bool, typer.Option("--replay", help="Give all of them another round of tries.")] = False,
+    limit: Limit = 100,
+) -> None:
+    """List changes that failed for good, latest first: which memory, how often tried, when last, and why."""
+    async with asked.open(bound=False) as client:
+        if replay:
+            count = await client.retry_failed()
+            asked.show({"replayed": count}, f"{count:,} changes will be tried again")
+            return
+        letters = [_letter(each) for each in await client.failed(limit)]
+        failed = (await client.status()).failed
+    if asked.as_json:
+        asked.json({"failed": failed, "items": letters})
+        return
+    for each in letters:
+        named = "the whole memory deleted" if each["record_id"] is None else f"record {each['record_id']}"
+        typer.echo(f"{each['memory_id']}  {named}, tried {each['attempts']} times, last {each['time'] or 'long ago'}")
+        typer.echo(f"    {one_line(each['error'])}")
+    typer.echo(f"{failed:,} changes failed for good" + ("; --replay tries them again" if failed else ""))
+
+
 async def doctor(asked: Asked) -> int:
     """Look at everything omnimem needs, and say what is missing. Changes nothing but missing tables."""
     checks: list[dict[str, Any]] = []
 
-    def note(name: str, ok: bool, what: str) -> None:
-        checks.append({"check": name, "ok": ok, "said": what})
+    def note(name: str, ok: bool, what: str, **more: Any) -> None:
+        checks.append({"check": name, "ok": ok, "said": what, **more})
 
     try:
         async with asked.open(bound=False) as client:
@@ -154,7 +183,9 @@ async def doctor(asked: Asked) -> int:
                 note(name, True, value)
             note("memories", True, f"{await client.count():,}")
             status = await client.status()
-            note("changes", status.failed == 0, f"{status.waiting} waiting, {status.failed} failed")
+            since = f" since {status.oldest.astimezone():%Y-%m-%d %H:%M:%S}" if status.oldest else ""
+            said = f"{status.waiting} waiting{since}, {status.failed} failed"
+            note("changes", status.failed == 0, said, **_plain(status))
             if status.last_error:
                 note("last error", False, status.last_error)
     except MemoryStoreError as error:
@@ -166,6 +197,20 @@ async def doctor(asked: Asked) -> int:
         for check in checks:
             typer.echo(f"{'ok     ' if check['ok'] else 'PROBLEM'}  {check['check']}: {check['said']}")
     return 1 if failed else 0
+
+
+def _letter(failed: "FailedChange") -> dict[str, Any]:
+    change = failed.change
+    return {
+        "kind": change.kind, "memory_id": change.memory_id, "record_id": change.record_id,
+        "attempts": failed.attempts, "time": failed.time and failed.time.isoformat(), "error": failed.error,
+    }  # fmt: skip
+
+
+def _plain(status: "QueueStatus") -> dict[str, Any]:
+    return {
+        "waiting": status.waiting, "failed": status.failed, "oldest": status.oldest, "parts": dict(status.parts),
+    }  # fmt: skip
 
 
 def _report(report: Any) -> None:

@@ -51,11 +51,6 @@ class Maintenance:
         self._for_all("reembed")
         return await self._connection.reembed(progress, abandon=abandon)
 
-    async def failed(self, *, limit: int = 100) -> list[FailedChange]:
-        """Changes that failed for good, latest first; `retry_failed` tries them again. For the unbound client."""
-        self._for_all("failed")
-        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
-
     async def about(self) -> dict[str, str]:
         """Where memories are kept, and the versions of what keeps them. For the unbound client."""
         self._for_all("about")
@@ -65,6 +60,11 @@ class Maintenance:
         """How many changes wait for the indexes, and how many failed, in all. For the unbound client."""
         self._for_all("status")
         return await self._opened_rooms.storage.status()
+
+    async def failed(self, limit: int = 100) -> list[FailedChange]:
+        """Changes that were tried as often as the policy says and failed, latest first. For the unbound client."""
+        self._for_all("failed")
+        return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
 
     async def retry_failed(self) -> int:
         """Gives changes that failed another round of tries; returns how many. For the unbound client."""

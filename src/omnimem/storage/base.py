@@ -499,5 +499,9 @@ class Storage:
         kept = await self.outbox.status()
         oldest = min((time for time in (kept.oldest, queued.oldest) if time is not None), default=None)
         return QueueStatus(
-            kept.waiting + queued.waiting, kept.failed + queued.failed, oldest, queued.last_error or kept.last_error
+            kept.waiting + queued.waiting,
+            kept.failed + queued.failed,
+            oldest,
+            queued.last_error or kept.last_error,
+            {**kept.parts, **queued.parts},
         )

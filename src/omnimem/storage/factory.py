@@ -13,9 +13,9 @@ from memground.jobs import JobPolicy
 from memground.text import show
 from omnimem.models.base import Value, instance
 from omnimem.storage.base import Storage
-from omnimem.storage.elasticsearch.settings import ElasticsearchSettings
-from omnimem.storage.kafka.settings import KafkaSettings
-from omnimem.storage.mongodb.settings import MongoSettings
+from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
+from omnimem.storage.settings.kafka import KafkaSettings
+from omnimem.storage.settings.mongodb import MongoSettings
 
 _BACKENDS = {
     "records": ("postgres", "mongodb"),
@@ -155,7 +155,8 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
     )
     async with AsyncExitStack() as opened:
         opened.push_async_callback(database.close)
-        await database.open()
+        # An index that is away keeps nobody from the truth; the truth that is away does.
+        await (database.open() if database.tables.truth else database.open_when_reached())
         storage = Storage(
             records=PostgresRecords(database),
             vectors=PostgresVectors(database),
@@ -170,17 +171,15 @@ async def open_storage(settings: Settings, *, dims: int, model_id: str) -> Async
 
 async def _spread(settings: Settings, storage: Storage, opened: AsyncExitStack) -> Storage:
     """The storage with roles given to other servers; what is opened is closed with `opened`."""
-    from omnimem.storage.mongodb.database import MongoDatabase
-    from omnimem.storage.mongodb.outbox import MongoOutbox
-    from omnimem.storage.mongodb.records import MongoRecords
+    from omnimem.storage.mongodb import MongoDatabase, MongoOutbox, MongoRecords
 
-    mongodb = MongoDatabase(**vars(settings.mongodb))
+    mongodb = MongoDatabase(settings.mongodb)
     opened.push_async_callback(mongodb.close)
     await mongodb.open()
     storage = replace(storage, records=MongoRecords(mongodb), outbox=MongoOutbox(mongodb))
     locations = [mongodb.location, storage.location]
     if settings.keywords == "elasticsearch":
-        from omnimem.storage.elasticsearch.keywords import ElasticsearchKeywords
+        from omnimem.storage.elasticsearch import ElasticsearchKeywords
 
         keywords = ElasticsearchKeywords(settings.elasticsearch)
         opened.push_async_callback(keywords.close)
@@ -188,7 +187,7 @@ async def _spread(settings: Settings, storage: Storage, opened: AsyncExitStack) 
         storage = replace(storage, keywords=keywords)
         locations.append(settings.elasticsearch.location)
     if settings.queue == "kafka":
-        from omnimem.storage.kafka.queue import KafkaQueue
+        from omnimem.storage.kafka import KafkaQueue
 
         queue = KafkaQueue(settings.kafka, settings.jobs)
         opened.push_async_callback(queue.close)

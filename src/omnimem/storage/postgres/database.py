@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 from collections.abc import AsyncGenerator, Hashable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError
+from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import DRIVER_ERRORS, check_url, make_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate
@@ -22,6 +23,8 @@ from omnimem.migrations import MIGRATIONS
 from omnimem.models.base import name, whole
 from omnimem.storage.base import Work
 from omnimem.storage.postgres.tables import Tables, build_tables
+
+_log = logging.getLogger("omnimem.storage")
 
 EMBEDDED_SCHEME = "embedded://"
 EMBEDDED_DATABASE = "omnimem"
@@ -82,6 +85,8 @@ class Database:
         self._server: EmbeddedPostgres | None = None
         self._engine: AsyncEngine | None = None
         self._plain: AsyncEngine | None = None
+        self._later = False
+        self._opening = asyncio.Lock()
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
             folder = check_text(url, "database_url").removeprefix(EMBEDDED_SCHEME)
             self._url, self._folder = None, Path(folder).expanduser()
@@ -90,8 +95,11 @@ class Database:
 
     async def open(self) -> None:
         """Connects, creates or upgrades the schema and checks the model. Does nothing the second time."""
-        if self._plain is not None:
-            return
+        async with self._opening:
+            if self._plain is None:
+                await self._open()
+
+    async def _open(self) -> None:
         try:
             url = self._url
             if url is None:
@@ -100,15 +108,27 @@ class Database:
                 url = self._server.url(EMBEDDED_DATABASE)
             self._url_in_use = url
             self._engine = make_engine(url, pool_size=self._pool_size, application_name="omnimem")
-            async with reporting(url):
+            with reporting(url):
                 await self._prepare(self._engine)
             self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         except BaseException:
-            await self.close()
+            await self._release()
             raise
+
+    async def open_when_reached(self) -> None:
+        """Opens now, or where the server is away when it is first used; for indexes whose truth is elsewhere."""
+        self._later = True
+        try:
+            await self.open()
+        except UnavailableError as error:
+            _log.warning("going on without it for now: %s", error)
 
     async def close(self) -> None:
         """Gives the connections back; the embedded server stops when nobody else uses it."""
+        self._later = False
+        await self._release()
+
+    async def _release(self) -> None:
         engine, self._engine, self._plain = self._engine, None, None
         if engine is not None:
             await engine.dispose()
@@ -125,7 +145,8 @@ class Database:
     @property
     def location(self) -> str:
         """The address in use, without a password."""
-        return redact(self._url_in_use) if self._engine is not None else "nowhere"
+        url = self._url_in_use if self._engine is not None else self._url
+        return "nowhere" if url is None else redact(url)
 
     async def about(self) -> dict[str, str]:
         """The versions of the server and its parts, and what the tables are for."""
@@ -177,8 +198,11 @@ class Database:
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
-        if self._plain is None:
+        if self._plain is None and not self._later:
             raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
+        if self._plain is None:
+            await self.open()
+            assert self._plain is not None
         work = PostgresWork(self._plain, self._url_in_use, begin, self.place)
         try:
             yield work

@@ -13,8 +13,8 @@ from sqlalchemy import Text, any_, bindparam, delete, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from omnimem.storage.base import Indexed, StoredRecord
+from omnimem.storage.flat import flatten
 from omnimem.storage.postgres.database import PostgresWork
-from omnimem.storage.postgres.records import record_row
 from omnimem.storage.postgres.tables import INDEXES, Tables
 
 
@@ -31,7 +31,7 @@ class Documents:
             return
         marks = {f"in_{index}_index": index == self.index_name for index in INDEXES}
         given = [column.name for column in self.tables.documents.columns if column.name not in marks]
-        rows = [record_row(StoredRecord(r.memory, None)) for r in sorted(records, key=lambda r: r.record_id)]
+        rows = [flatten(StoredRecord(r.memory, None)) for r in sorted(records, key=lambda r: r.record_id)]
         await work.execute(
             _keeping(self.tables, self.index_name), [{**{name: row[name] for name in given}, **marks} for row in rows]
         )

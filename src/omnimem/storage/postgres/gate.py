@@ -17,9 +17,9 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from omnimem.storage.base import Indexed
+from omnimem.storage.flat import scope_fields
 from omnimem.storage.postgres.database import PostgresWork
 from omnimem.storage.postgres.documents import Documents
-from omnimem.storage.postgres.records import scope_row
 from omnimem.storage.postgres.tables import Tables
 
 type Rows = Callable[[Indexed], list[dict[str, Any]]]
@@ -208,5 +208,5 @@ def _shared(record: Indexed) -> dict[str, Any]:
         "record_id": record.record_id,
         "version": record.version,
         "created_time": record.created_time,
-        **scope_row(record.scope),
+        **scope_fields(record.scope),
     }

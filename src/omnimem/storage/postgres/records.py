@@ -1,6 +1,6 @@
 """The truth in PostgreSQL: the table `memories`, one row a record."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 from typing import Any
@@ -25,10 +25,9 @@ from sqlalchemy.exc import IntegrityError
 
 from memground.errors import ConflictError
 from memground.postgres.engine import Query, lock_names, locking
-from omnimem.models import Content, IndexHint, Memory, Scope, SourceReference
-from omnimem.models.index import NO_HINT
-from omnimem.models.scope import DIMENSIONS
+from omnimem.models import Memory, Scope
 from omnimem.storage.base import Capabilities, RecordStore, Selection, StoredRecord, Work
+from omnimem.storage.flat import flatten, stored, taken, unflatten
 from omnimem.storage.postgres.conditions import AS_OF, Shape, built_once, scope_values, values
 from omnimem.storage.postgres.database import Database
 from omnimem.storage.postgres.tables import Tables
@@ -59,9 +58,9 @@ class PostgresRecords(RecordStore):
             if named:
                 await self._check_names(tx, sorted({record.memory.memory_id for record in records}))
             try:
-                await tx.execute(insert(self._tables.memories), [record_row(record) for record in records])
+                await tx.execute(insert(self._tables.memories), [flatten(record) for record in records])
             except IntegrityError as error:
-                raise ConflictError(_taken(records)) from error
+                raise ConflictError(taken(records)) from error
 
     async def _check_names(self, tx: Any, memory_ids: list[str]) -> None:
         dead = self._tables.tombstones
@@ -89,7 +88,7 @@ class PostgresRecords(RecordStore):
                 .where(table.c.memory_id == successor.memory_id, table.c.is_latest)
                 .values(is_latest=False, superseded_time=successor.created_time)
             )
-            await tx.execute(insert(table), [record_row(StoredRecord(successor, None))])
+            await tx.execute(insert(table), [flatten(StoredRecord(successor, None))])
 
     async def remove(self, work: Work, memory_id: str, at: datetime) -> int:
         table = self._tables.memories
@@ -138,18 +137,18 @@ class PostgresRecords(RecordStore):
     ) -> list[StoredRecord]:
         statement = _records(self._tables, Shape(), predecessors)
         async with self._database.joined(work) as tx:
-            return [_stored(row) for row in await tx.fetch(statement, {"ids": list(record_ids)})]
+            return [stored(row) for row in await tx.fetch(statement, {"ids": list(record_ids)})]
 
     async def of_memories(self, work: Work, memory_ids: Sequence[str]) -> list[StoredRecord]:
         async with self._database.joined(work) as tx:
             found = await tx.fetch(_of_memories(self._tables, Shape()), {"ids": list(memory_ids)})
-            return [_stored(row) for row in found]
+            return [stored(row) for row in found]
 
     async def scan(self, work: Work, scope: Scope, *, after: str, memories: int) -> list[StoredRecord]:
         statement = _scan(self._tables, Shape.of(Selection(scope)))
         async with self._database.joined(work) as tx:
             found = await tx.fetch(statement, {**scope_values(scope), "after": after, "memories": memories})
-            return [_stored(row) for row in found]
+            return [stored(row) for row in found]
 
     async def existing(self, work: Work, memory_ids: Collection[str]) -> set[str]:
         async with self._database.joined(work) as tx:
@@ -162,7 +161,7 @@ class PostgresRecords(RecordStore):
 
     async def _many(self, work: Work, statement: Query, scope: Scope, **given: Any) -> list[Memory]:
         async with self._database.joined(work) as tx:
-            return [_memory(row) for row in await tx.fetch(statement, {**scope_values(scope), **given})]
+            return [unflatten(row) for row in await tx.fetch(statement, {**scope_values(scope), **given})]
 
 
 # ---------------------------------------------------------------- statements
@@ -260,69 +259,3 @@ def _scan(tables: Tables, shape: Shape) -> Query:
 def _existing(tables: Tables, shape: Shape) -> Query:
     t = tables.memories
     return select(t.c.memory_id).where(and_(t.c.memory_id == any_(_texts("ids")), t.c.is_latest))
-
-
-# ---------------------------------------------------------------- rows
-
-
-def record_row(record: StoredRecord) -> dict[str, Any]:
-    """A record as columns."""
-    m = record.memory
-    return {
-        "record_id": m.record_id,
-        "memory_id": m.memory_id,
-        "version": m.version,
-        "is_latest": record.superseded_time is None,
-        **scope_row(m.scope),
-        "text": m.content.text,
-        "data": m.content.data,
-        "content_schema": m.content.schema,
-        "metadata": m.metadata,
-        "type": m.type,
-        "sources": [source.to_dict() for source in m.sources],
-        "index_hint": {} if m.index_hint == NO_HINT else m.index_hint.to_dict(),
-        "created_time": m.created_time,
-        "superseded_time": record.superseded_time,
-        "event_time": m.event_time,
-        "valid_time_from": m.valid_time_from,
-        "valid_time_to": m.valid_time_to,
-    }
-
-
-def scope_row(scope: Scope) -> dict[str, Any]:
-    """A scope as columns."""
-    return {**{f"scope_{d}": getattr(scope, d) for d in DIMENSIONS}, "scope_tags": list(scope.tags)}
-
-
-def _stored(row: Mapping[str, Any]) -> StoredRecord:
-    return StoredRecord(_memory(row), row["superseded_time"])
-
-
-def _memory(row: Mapping[str, Any]) -> Memory:
-    hint = row["index_hint"]
-    return Memory.stored(
-        memory_id=row["memory_id"],
-        record_id=row["record_id"],
-        version=row["version"],
-        is_latest=row["is_latest"],
-        scope=Scope.with_tags({d: row[f"scope_{d}"] for d in DIMENSIONS}, row["scope_tags"]),
-        content=Content.stored(text=row["text"], data=row["data"], schema=row["content_schema"]),
-        metadata=row["metadata"],
-        type=row["type"],
-        sources=tuple(_source(source) for source in row["sources"]),
-        index_hint=IndexHint.stored(**{key: tuple(paths) for key, paths in hint.items()}) if hint else NO_HINT,
-        created_time=row["created_time"],
-        event_time=row["event_time"],
-        valid_time_from=row["valid_time_from"],
-        valid_time_to=row["valid_time_to"],
-    )
-
-
-def _source(value: Mapping[str, Any]) -> SourceReference:
-    span = value["span"]
-    return SourceReference.stored(**{**value, "span": None if span is None else tuple(span)})
-
-
-def _taken(records: Sequence[StoredRecord]) -> str:
-    ids = sorted({record.memory.memory_id for record in records})
-    return f"a memory or record of these ids is already there: {', '.join(ids[:5])}{' …' if len(ids) > 5 else ''}"

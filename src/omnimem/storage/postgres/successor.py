@@ -59,7 +59,7 @@ class PostgresSuccessor(VectorSuccessor):
     async def switch(self, last: Callable[[], Awaitable[None]] | None = None) -> bool:
         """The approximate index is built first, at once for all rows: that takes a fraction of one row at a time."""
         database, old, new = self._database, self._database.tables, self._new
-        async with reporting(database.location):
+        with reporting(database.location):
             for table in (new.vectors, new.vector_history):
                 for index in filter(_is_approximate, table.indexes):
                     quote = asyncpg.dialect().identifier_preparer.quote

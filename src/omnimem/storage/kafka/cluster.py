@@ -1,0 +1,234 @@
+"""The brokers: what there is in the topics and how far the group got. Every call is bounded in time."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, cast
+
+try:
+    from confluent_kafka import (
+        ConsumerGroupTopicPartitions,
+        IsolationLevel,
+        KafkaError,
+        KafkaException,
+        TopicCollection,
+        TopicPartition,
+    )
+    from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # pyright: ignore[reportPrivateImportUsage]
+except ImportError as error:  # pragma: no cover - depends on the installation
+    from memground.extras import missing_package
+
+    raise missing_package("confluent-kafka", "kafka") from error
+
+from memground.errors import ConfigurationError, MemoryStoreError, UnavailableError
+from omnimem.storage.settings.kafka import KafkaSettings
+
+log = logging.getLogger("omnimem.kafka")
+log_clients = logging.getLogger("omnimem.kafka.client")
+log_clients.setLevel(logging.CRITICAL)  # what librdkafka says of lost connections; our errors say it too
+
+type Place = tuple[str, int]
+"""A topic and a partition."""
+type Offsets = dict[Place, int]
+
+_REFUSED = frozenset(
+    {
+        KafkaError._AUTHENTICATION,  # pyright: ignore[reportPrivateUsage]
+        KafkaError.SASL_AUTHENTICATION_FAILED,
+        KafkaError.TOPIC_AUTHORIZATION_FAILED,
+        KafkaError.GROUP_AUTHORIZATION_FAILED,
+        KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+        KafkaError.INVALID_REPLICATION_FACTOR,
+        KafkaError.POLICY_VIOLATION,
+    }
+)
+"""Errors that waiting does not mend."""
+_PASSING = frozenset(
+    {
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError._WAIT_COORD,  # pyright: ignore[reportPrivateUsage]
+    }
+)
+"""Errors of brokers that find themselves: after a start, or after a topic was made."""
+_EARLIEST, _LATEST = cast("OffsetSpec", OffsetSpec.earliest()), cast("OffsetSpec", OffsetSpec.latest())
+_COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": str(24 * 3600 * 1000)}
+
+
+class Lane:
+    """One thread for the blocking calls of one client, which it makes one after the other."""
+
+    def __init__(self, name: str) -> None:
+        self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+        self._open = True
+
+    async def run[T](self, call: Callable[..., T], *args: Any) -> T:
+        """Raises ConfigurationError once it is closed."""
+        if not self._open:
+            raise ConfigurationError("this queue was closed")
+        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+
+    async def close(self, last: Callable[[], Any]) -> None:
+        """Makes one last call and ends the thread. Does nothing the second time."""
+        if self._open:
+            self._open = False
+            said = asyncio.get_running_loop().run_in_executor(self._threads, last)
+            self._threads.shutdown(wait=False)
+            await said
+
+
+class Cluster:
+    """What is asked about topics and the group, and the errors of it all."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.settings = settings
+        self._admin: AdminClient | None = None
+        self._ready = False
+        self._preparing = asyncio.Lock()
+        self._trouble: KafkaError | None = None
+
+    def trouble(self, error: KafkaError) -> None:
+        """What a client says of the connection; the cause to be named when a call gets no answer."""
+        self._trouble = error
+
+    def config(self) -> dict[str, Any]:
+        """What every client is made of."""
+        return self.settings.client() | {"error_cb": self.trouble, "logger": log_clients}
+
+    @property
+    def admin(self) -> Any:
+        """The client for questions; its annotations leave open what its futures give."""
+        if self._admin is None:
+            self._admin = AdminClient(self.config())
+        return self._admin
+
+    async def close(self) -> None:
+        """Ends the client for questions; the next question makes a new one."""
+        held, self._admin = [self._admin], None
+        await asyncio.to_thread(held.clear)  # its end may take a moment
+
+    def error(self, what: str, error: BaseException | KafkaError | None = None) -> MemoryStoreError:
+        """What an error of Kafka is to our callers."""
+        if isinstance(error, KafkaException):
+            error = cast("KafkaError", error.args[0])
+        if not isinstance(error, KafkaError) or error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):  # pyright: ignore[reportPrivateUsage]
+            error = self._trouble or (error if isinstance(error, KafkaError) else None)
+        why = "no answer" if error is None else error.str()
+        kind = ConfigurationError if error is not None and error.code() in _REFUSED else UnavailableError
+        return kind(f"Kafka at {self.settings.servers}: {what} failed: {why}")
+
+    async def prepare(self) -> None:
+        """Makes the topics where they are missing. Does nothing the second time."""
+        if self._ready:
+            return
+        async with self._preparing:
+            if self._ready:
+                return
+            s = self.settings
+            replicas = -1 if s.replication is None else s.replication
+            wanted = [
+                NewTopic(s.changes_topic, s.partitions, replicas),
+                NewTopic(s.retries_topic, s.partitions, replicas, config=_COMPACTED),
+                NewTopic(s.dead_letters_topic, 1, replicas, config=_COMPACTED),
+            ]
+            made = self.admin.create_topics(wanted, request_timeout=s.timeout, operation_timeout=s.timeout)
+            for topic, future in made.items():
+                try:
+                    await self._answer(f"making the topic {topic}", future)
+                except KafkaException as error:
+                    if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                        raise self.error(f"making the topic {topic}", error) from error
+            self._ready = True
+
+    async def places(self) -> list[Place]:
+        """The partitions of all three topics."""
+        await self.prepare()
+        s = self.settings
+        names = TopicCollection([s.changes_topic, s.retries_topic, s.dead_letters_topic])
+        found = await self._asked(
+            "reading topics", lambda: self.admin.describe_topics(names, request_timeout=s.timeout)
+        )
+        return [(name, part.id) for name, topic in found.items() for part in topic.partitions]
+
+    async def committed(self) -> Offsets:
+        """How far the group got, where it got anywhere."""
+        group = self.settings.group
+        asked = [ConsumerGroupTopicPartitions(group)]
+        timeout = self.settings.timeout
+        found = await self._asked(
+            "reading the group's offsets",
+            lambda: self.admin.list_consumer_group_offsets(asked, request_timeout=timeout),
+        )
+        return {(at.topic, at.partition): at.offset for at in found[group].topic_partitions if at.offset >= 0}
+
+    async def starts(self, places: Iterable[Place]) -> Offsets:
+        """The first offset of partitions."""
+        return await self._offsets(places, _EARLIEST)
+
+    async def ends(self, places: Iterable[Place]) -> Offsets:
+        """The offset behind the last message of partitions that may be read."""
+        return await self._offsets(places, _LATEST)
+
+    async def visible(self) -> None:
+        """Waits until all that was published can be read: a transaction ends a moment after it was committed."""
+        places = await self.places()
+        until = asyncio.get_running_loop().time() + self.settings.timeout
+        written = await self._offsets(places, _LATEST, IsolationLevel.READ_UNCOMMITTED)
+        while below(await self.ends(places), written):
+            if asyncio.get_running_loop().time() > until:
+                raise self.error("ending a replay")
+            await asyncio.sleep(0.005)
+
+    async def _offsets(
+        self, places: Iterable[Place], spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_COMMITTED
+    ) -> Offsets:
+        asked = {TopicPartition(topic, number): spec for topic, number in places}
+        if not asked:
+            return {}
+        answers = await self._asked(
+            "reading offsets",
+            lambda: self.admin.list_offsets(asked, isolation_level=isolation, request_timeout=self.settings.timeout),
+        )
+        return {(at.topic, at.partition): answer.offset for at, answer in answers.items()}
+
+    async def _asked[Key](self, what: str, ask: Callable[[], Mapping[Key, "Future[Any]"]]) -> dict[Key, Any]:
+        """The answers to a question, asked again while the brokers only need a moment."""
+        until = asyncio.get_running_loop().time() + self.settings.timeout
+        while True:
+            try:
+                return {key: await self._answer(what, future) for key, future in ask().items()}
+            except KafkaException as error:
+                code = error.args[0].code()
+                if code not in _PASSING or asyncio.get_running_loop().time() > until:
+                    raise self.error(what, error) from error
+            if code == KafkaError.FENCED_LEADER_EPOCH:  # the client does not notice that a broker was started anew
+                await self.close()
+            if code == KafkaError.UNKNOWN_TOPIC_OR_PART:  # made just now, or deleted by somebody
+                self._ready = False
+                await self.prepare()
+            await asyncio.sleep(0.05)
+
+    async def _answer(self, what: str, future: "Future[Any]") -> Any:
+        # Kafka's own limit comes first; ours is for a client that waits for a broker it never reached.
+        try:
+            async with asyncio.timeout(self.settings.timeout + 1):
+                answer = await asyncio.wrap_future(future)
+        except TimeoutError:
+            raise self.error(what) from None
+        self._trouble = None
+        return answer
+
+
+def below(starts: Mapping[Place, int], ends: Mapping[Place, int]) -> int:
+    """How many messages lie between."""
+    return sum(max(0, end - starts.get(place, 0)) for place, end in ends.items())
