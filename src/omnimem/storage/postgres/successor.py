@@ -76,9 +76,8 @@ class PostgresSuccessor(VectorSuccessor):
                     await last()
                 for table in (old.vectors, old.vector_history):
                     await connection.execute(DropTable(table))
-                states, meta = old.states, old.meta
+                meta = old.meta
                 await connection.execute(_tombstones(old, new))
-                await connection.execute(delete(states).where(states.c.index_name == old.vector_index))
                 recorded = {"embedding_model": self._index.model_id, "dims": new.dims, "generation": new.generation}
                 insertion = upsert(meta)
                 await connection.execute(
@@ -88,7 +87,10 @@ class PostgresSuccessor(VectorSuccessor):
                 await connection.execute(delete(meta).where(meta.c.key == _PLAN))
                 return True
 
-            return await locking(database.engine, [old.vectors, old.vector_history], act)
+            switched = await locking(database.engine, [old.vectors, old.vector_history], act)
+        if switched:
+            await _forget_states(database, new.vector_index)
+        return switched
 
     def _behind(self) -> Select[tuple[str]]:
         """Memories whose newest record, or removal, the index in use has and this one has not.
@@ -137,6 +139,7 @@ async def opened_successor(
 
     async with _alone(database):
         await locking(database.engine, [], begin)
+        await _forget_states(database, database.tables.vector_index, new.vector_index)
         yield PostgresSuccessor(database, index_of(new, model_id), new)
 
 
@@ -156,6 +159,15 @@ async def abandon_successor(database: Database) -> bool:
             return True
 
         return await locking(database.engine, [], drop)
+
+
+async def _forget_states(database: Database, *used: str) -> None:
+    """Drops the states of vectors that were dropped. Apart from the switch: whoever waits for the tables holds rows of
+    them."""
+    s = database.tables.states
+    old = (s.c.index_name.startswith("vector"), s.c.index_name.not_in(used))
+    async with database.writing() as work:
+        await work.execute(delete(s).where(*old))
 
 
 def _tombstones(old: Tables, new: Tables) -> Executable:
