@@ -39,6 +39,7 @@ from neuromem.ranking.turns import Asked, Floats, Turns, held, score_turns
 from neuromem.services import rows
 from neuromem.services.graph_memory import GraphMemoryService
 from neuromem.services.kv import KVService
+from neuromem.services.merged import from_fact, from_memory, from_message, from_profile
 from neuromem.services.search import ScoredMemories, SearchService
 from neuromem.types import (
     DEFAULT_IMPORTANCE,
@@ -49,7 +50,6 @@ from neuromem.types import (
     MergedHit,
     MessageHit,
     RecallResult,
-    Source,
 )
 
 _DAY = 86_400.0
@@ -132,8 +132,8 @@ class RecallService:
         )
         said = await self._search_conversations(question, pool, remembered, explain=explain)
         memories = with_turns(boosted(remembered.hits, related, self._ranking.graph), said.told, self._ranking.learned)
-        beside = [_from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
-        entries = [*map(_from_memory, memories), *map(_from_message, said.hits), *beside]
+        beside = [from_fact(*fact) for fact in facts] + self._told_by_profile(question, profile)
+        entries = [*map(from_memory, memories), *map(from_message, said.hits), *beside]
         best = {*remembered.best, *said.best, *(max(g, key=lambda hit: hit.score).id for g in _by_source(beside))}
         merged = self._merge(entries, best, said, question.limit)
         vector_results = top_with_best(memories, question.limit, lambda hit: hit.memory.memory_id, remembered.best)
@@ -180,7 +180,7 @@ class RecallService:
             content = profile_text(entry["key"], entry["value"])
             score, why = profile_score(content, question.words, self._ranking)
             if score > 0:
-                told.append(_from_profile(entry, content, score, why))
+                told.append(from_profile(entry, content, score, why))
         return told
 
     async def _fetch_graph_memories(self, question: RecallQuestion) -> list[tuple[GraphFact, float, Explanation]]:
@@ -440,69 +440,3 @@ def _by_source(entries: Sequence[MergedHit]) -> list[list[MergedHit]]:
     for entry in entries:
         groups.setdefault(entry.source, []).append(entry)
     return list(groups.values())
-
-
-def _from_memory(hit: Hit) -> MergedHit:
-    m = hit.memory
-    return MergedHit(
-        content=m.content,
-        score=hit.score,
-        source="vector",
-        sources=("vector",),
-        id=m.memory_id,
-        metadata=m.metadata,
-        at=m.event_at,
-        known_from=m.known_from,
-        valid_from=m.valid_from,
-        valid_to=m.valid_to,
-        came_from=m.sources,
-        explanation=hit.explanation,
-    )
-
-
-def _from_message(hit: MessageHit) -> MergedHit:
-    m = hit.message
-    return MergedHit(
-        content=m.content,
-        score=hit.score,
-        source="conversation",
-        sources=("conversation",),
-        id=m.message_id,
-        metadata=m.metadata,
-        at=m.timestamp,
-        known_from=m.known_from,
-        speaker=m.speaker,
-        came_from=(Source("message", m.message_id),),
-        explanation=hit.explanation,
-    )
-
-
-def _from_fact(fact: GraphFact, score: float, why: Explanation) -> MergedHit:
-    return MergedHit(
-        content=fact.content,
-        score=score,
-        source="graph",
-        sources=("graph",),
-        id=fact.edge_id,
-        metadata={},
-        at=fact.valid_from or fact.known_from,
-        known_from=fact.known_from,
-        valid_from=fact.valid_from,
-        valid_to=fact.valid_to,
-        came_from=fact.sources,
-        explanation=why,
-    )
-
-
-def _from_profile(entry: Record, content: str, score: float, why: Explanation) -> MergedHit:
-    return MergedHit(
-        content=content,
-        score=score,
-        source="profile",
-        sources=("profile",),
-        id=str(entry["entry_id"]),
-        metadata={},
-        at=entry["known_from"],
-        known_from=entry["known_from"],
-        explanation=why,
-    )

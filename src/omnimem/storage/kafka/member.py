@@ -18,6 +18,7 @@ from typing import cast
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
+from memground.clock import SystemClock
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
 from omnimem.storage.kafka.cluster import Cluster, Lane, Offsets, Place
@@ -336,7 +337,7 @@ class Member:
 
     def _count(self) -> int:
         with self._lock:
-            now = time.time()
+            now = SystemClock().now().timestamp()
             due = sum(1 for moment, _, entry in self._later if moment <= now and self._counts(entry))
             return due + sum(len(entries) for entries in self._ready.values())
 
@@ -359,7 +360,7 @@ class Member:
         return self._retries.get(entry.key or b"") is entry
 
     def _take_due(self, limit: int) -> list[Entry]:
-        now, due = time.time(), list[Entry]()
+        now, due = SystemClock().now().timestamp(), list[Entry]()
         while self._later and len(due) < limit and self._later[0][0] <= now:
             entry = heapq.heappop(self._later)[2]
             if self._counts(entry):

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
+from memground.clock import SystemClock
 from memground.jobs import JobPolicy, QueueStatus
 from omnimem.storage.base import Capabilities, Change, ChangeQueue, Claim, FailedChange, Work
 from omnimem.storage.kafka.cluster import Cluster, Offsets, Place, below
@@ -179,7 +180,7 @@ class KafkaQueue(ChangeQueue):
 
     def _replay(self, found: Failure) -> list[Outgoing]:
         s = self._settings
-        value, headers = change_value(found.change, found.recorded), Trial(0, 0.0, datetime.now(UTC), "").headers()
+        value, headers = change_value(found.change, found.recorded), Trial(0, 0.0, SystemClock().now(), "").headers()
         return [
             Outgoing(s.retries_topic, found.key, value, headers),
             Outgoing(s.dead_letters_topic, found.key, None, partition=found.partition),
@@ -192,12 +193,12 @@ class KafkaQueue(ChangeQueue):
         entry = max(found, key=lambda each: each.attempts)
         attempts, policy = entry.attempts + 1, self._policy
         value, key = change_value(entry.change, entry.recorded), change_key(entry.change)
-        now = datetime.now(UTC)
+        now = SystemClock().now()
         if attempts >= policy.attempts:
             return Outgoing(self._settings.dead_letters_topic, key, value, Trial(attempts, 0.0, now, error).headers())
         pause = min(policy.backoff_max, policy.backoff * 2.0 ** min(attempts - 1, 60))
         where = entry.part.number if entry.key is not None else None
-        headers = Trial(attempts, time.time() + pause, now, error).headers()
+        headers = Trial(attempts, SystemClock().now().timestamp() + pause, now, error).headers()
         return Outgoing(self._settings.retries_topic, key, value, headers, where)
 
     def _popped(self, claim: Claim, changes: Iterable[Change]) -> dict[Change, list[Entry]]:

@@ -1,11 +1,12 @@
 """Changes that wait in MongoDB, beside the truth, for a queue that is elsewhere."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
 
+from memground.clock import SystemClock
 from memground.jobs import QueueStatus
 from omnimem.storage.base import Change, Outbox, Work
 from omnimem.storage.mongodb.coding import Document
@@ -24,7 +25,7 @@ class MongoOutbox(Outbox):
     async def record(self, work: Work, changes: Sequence[Change], *, delay: float = 0.0) -> None:
         if not changes:
             return
-        now = datetime.now(UTC)
+        now = SystemClock().now()
         due = now + timedelta(seconds=delay)
         documents = [
             {
@@ -54,7 +55,7 @@ class MongoOutbox(Outbox):
 
     async def due(self, limit: int) -> list[Change]:
         with self._reporting():
-            cursor = self._outbox.find({"due_time": {"$lte": datetime.now(UTC)}}, sort=DUE, limit=limit)
+            cursor = self._outbox.find({"due_time": {"$lte": SystemClock().now()}}, sort=DUE, limit=limit)
             found: list[Document] = await cursor.to_list()
         self._handed = {}
         for each in found:

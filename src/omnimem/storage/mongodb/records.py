@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from pymongo import UpdateOne
 
+from memground.clock import SystemClock
 from memground.errors import ConflictError
 from memground.filters import Filter, matches
 from omnimem.models import Memory, Scope
@@ -82,7 +83,7 @@ class MongoRecords(RecordStore):
             return
         held = self._database.work(work)
         held.want(ids)
-        change = {"$inc": {"turn": 1}, "$set": {"held_time": datetime.now(UTC)}}
+        change = {"$inc": {"turn": 1}, "$set": {"held_time": SystemClock().now()}}
         updates = [UpdateOne({"_id": memory_id}, change, upsert=True) for memory_id in ids]
         try:
             with self._reporting():

@@ -1,0 +1,28 @@
+"""What every storage adapter must do, as test classes for pytest (with pytest-asyncio in auto mode).
+
+A backend's test file opens a storage and inherits::
+
+    class TestMine(RecordConformance, VectorConformance, KeywordConformance, QueueConformance):
+        @pytest.fixture
+        async def storage(self):
+            async with open_storage(Settings(…), dims=4, model_id="conformance") as storage:
+                yield storage
+
+The storage is empty at the start of each test and holds vectors of 4 numbers. A role that is not yours may be played by
+another adapter; `OutboxConformance` is for an outbox beside the truth. What a store declares not to do (`Capabilities`)
+is not asked of it, except that it says so.
+"""
+
+from omnimem.testing.conformance.common import DIMS
+from omnimem.testing.conformance.indexes import KeywordConformance, VectorConformance
+from omnimem.testing.conformance.queues import OutboxConformance, QueueConformance
+from omnimem.testing.conformance.records import RecordConformance
+
+__all__ = [
+    "DIMS",
+    "KeywordConformance",
+    "OutboxConformance",
+    "QueueConformance",
+    "RecordConformance",
+    "VectorConformance",
+]
