@@ -114,5 +114,5 @@ def _json(value: Any, place: str, depth: int, budget: list[int]) -> Any:
 
 
 def counted(count: int, one: str, many: str | None = None) -> str:
-    """So many of something, in words: "1 page", "2,000 pages"."""
+    """A number and what there is so much of: "1 turn", "2,000 memories"."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"

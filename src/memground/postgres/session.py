@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
-from memground.postgres.engine import DRIVER_ERRORS, Query, reporting
-from memground.postgres.prepared import Record, prepared
+from memground.postgres.engine import DRIVER_ERRORS, reporting
+from memground.postgres.prepared import Record, Statement, prepared
 
 WRITING = "BEGIN"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
@@ -62,14 +62,14 @@ class Transaction:
         with self._reporting():
             return await (await self._connected()).execute(statement, parameters)
 
-    async def fetch(self, statement: Query, values: Mapping[str, Any]) -> list[Record]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
         """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
         with self._reporting():
             await self._connected()
             return await prepared(statement).fetch(self._driver, values)
 
     async def portions(
-        self, statement: Query, values: Mapping[str, Any], *, size: int = 1_000_000
+        self, statement: Statement, values: Mapping[str, Any], *, size: int = 1_000_000
     ) -> AsyncGenerator[list[Record]]:
         """The rows of a statement, as those of `fetch`, from a cursor: about `size` bytes of them at a time."""
         with self._reporting():
