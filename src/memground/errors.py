@@ -43,7 +43,12 @@ class ModelMissingError(ConfigurationError):
 
 
 class ModelMismatchError(ConfigurationError):
-    """The database holds vectors of another model or dimension."""
+    """The database holds vectors of another model or dimension: of `model_id`, with `dims` numbers (None: unknown)."""
+
+    def __init__(self, message: str, model_id: str | None = None, dims: int | None = None) -> None:
+        super().__init__(message)
+        self.model_id = model_id
+        self.dims = dims
 
 
 class UnsupportedError(MemoryStoreError):

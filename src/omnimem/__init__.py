@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from omnimem.models.scope import Scope
     from omnimem.operations.manager import MemoryManager
     from omnimem.operations.time_travel import TimeTravel
+    from omnimem.pipeline.reembedding import Reembedded
     from omnimem.pipeline.synchronizer import IndexSynchronizer
     from omnimem.pipeline.verification import Difference, Report
     from omnimem.search.engine import SearchEngine
@@ -74,6 +75,7 @@ _HOMES = {
     "omnimem.models.scope": ("Scope",),
     "omnimem.operations.manager": ("MemoryManager",),
     "omnimem.operations.time_travel": ("TimeTravel",),
+    "omnimem.pipeline.reembedding": ("Reembedded",),
     "omnimem.pipeline.synchronizer": ("IndexSynchronizer",),
     "omnimem.pipeline.verification": ("Difference", "Report"),
     "omnimem.search.engine": ("SearchEngine",),
@@ -107,6 +109,7 @@ __all__ = [
     "OmniMemClient",
     "Page",
     "ProviderError",
+    "Reembedded",
     "Report",
     "Scope",
     "SearchEngine",

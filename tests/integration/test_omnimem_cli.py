@@ -10,8 +10,10 @@ from typing import Any
 import asyncpg
 import pytest
 
+from omnimem import OmniMemClient, Settings
 from omnimem.cli import main
 from support.command import Outcome, command
+from support.embeddings import HashEmbedding
 
 type Run = Callable[..., Outcome]
 
@@ -176,3 +178,23 @@ def test_mistakes_are_one_clear_line(run: Run, arguments: list[str], said: str) 
     assert said in outcome.err
     assert outcome.err.startswith("omnimem: ")
     assert outcome.err.count("\n") == 1
+
+
+def test_another_model_by_command(run: Run, records_url: str, schema: str) -> None:
+    async def fill() -> None:
+        settings = Settings(records_url, schema=schema)
+        async with OmniMemClient.connect(settings, embedding=HashEmbedding(8)) as client:
+            await client.create_many(["the ferry leaves at nine", "bees make honey"])
+
+    asyncio.run(fill())
+    refused = run("search", "boat")
+    assert refused.code == 1
+    assert "holds vectors of hash-8 (8 dimensions), but all-MiniLM-L6-v2" in refused.err
+    assert "omnimem reembed" in refused.err
+    given_up = done(run("reembed", "--abandon", "--json"))
+    assert (given_up["abandoned"], given_up["model"]) == (True, "hash-8")
+    changed = done(run("reembed", "--json"))
+    assert (changed["model_before"], changed["memories"], changed["dims"]) == ("hash-8", 2, 384)
+    assert "has vectors of all-MiniLM-L6-v2 (384 dimensions) already" in done(run("reembed"))
+    assert "ferry" in done(run("search", "boat", "--mode", "semantic")).splitlines()[0]
+    assert run("verify").code == 0

@@ -66,9 +66,8 @@ async def foreign_truth(
     url: str, schema: str, *, dims: int, model_id: str, jobs: JobPolicy | None = None
 ) -> AsyncGenerator[Storage]:
     """Vectors, keywords and queue in `schema`, the truth in another one, which they are told is no place of theirs."""
-    given = {"dims": dims, "model_id": model_id, "pool_size": 10}
-    truth = Database(url, schema=f"{schema}_truth", **given)
-    index = Database(url, schema=schema, truth=False, **given)
+    truth = Database(url, schema=f"{schema}_truth", dims=1, model_id="none", pool_size=10)
+    index = Database(url, schema=schema, dims=dims, model_id=model_id, pool_size=10, truth=False)
     try:
         await truth.open()
         await index.open()

@@ -5,12 +5,11 @@ old one. When none is missing, one short transaction drops the old column and re
 goes on where it was. See docs/adr/0010-changing-the-model.md.
 """
 
-import asyncio
 import uuid
 from array import array
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import blake2b
 from itertools import count
 from typing import Any
@@ -18,14 +17,14 @@ from typing import Any
 from sqlalchemy import ColumnElement, Table, bindparam, delete, exists, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.dialects.postgresql import insert as upsert
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.schema import CreateIndex
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import ConfigurationError, ConflictError, UnavailableError
+from memground.errors import ConfigurationError, ConflictError
+from memground.postgres.alone import alone, locking, quoted_name
 from memground.postgres.arms import HalfVector
-from memground.postgres.engine import Executor, advisory_key, reporting
+from memground.postgres.engine import Executor
 from memground.postgres.schema import build_index
 from neuromem import checks
 from neuromem.db import MAX_DIMS, Database
@@ -38,10 +37,7 @@ type Progress = Callable[[int, int], None]
 
 _BATCH = 256
 _REMEMBERED_BYTES = 32_000_000
-_LOCK_WAIT = "500ms"  # shorter than PostgreSQL's deadlock_timeout: whoever works goes first
-_LOCK_TRIES = 60
 _PATIENT_ATTEMPTS = 3
-_LOCK_NOT_AVAILABLE = "55P03"
 _PLAN = "reembedding"
 _quote = asyncpg.dialect().identifier_preparer.quote
 
@@ -84,29 +80,20 @@ class Reembedding:
 
             async def drop(connection: AsyncConnection) -> bool:
                 plan = await self._recorded(connection, _PLAN)
-                for name in map(_name, _vector_tables(self._new)):
+                for name in map(quoted_name, _vector_tables(self._new)):
                     await connection.execute(text(f"ALTER TABLE {name} DROP COLUMN IF EXISTS {column}"))
                 await connection.execute(delete(self._old.meta).where(self._old.meta.c.key == _PLAN))
                 return plan is not None
 
-            return await self._locking([], drop)
+            return await locking(self._database.engine, [], drop)
 
     # ------------------------------------------------------------ beginning
 
-    @asynccontextmanager
-    async def _alone(self) -> AsyncGenerator[None]:
-        """Keeps other programs from doing the same; the lock ends with this connection."""
-        key = advisory_key(f"{self._old.schema}/reembed")
-        with reporting(self._database.location):
-            async with self._database.engine.connect() as connection:
-                if not await connection.scalar(select(func.pg_try_advisory_xact_lock(key))):
-                    raise ConflictError(
-                        f"another program is changing the model of schema {self._old.schema!r}; wait for it"
-                    )
-                # Waits as long as the work takes. Needs no snapshot, and ends that of the statement before: an index
-                # that is built concurrently would wait for it for ever.
-                await connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-                yield
+    def _alone(self) -> AbstractAsyncContextManager[None]:
+        """Keeps other programs from doing the same."""
+        schema = self._old.schema
+        taken = f"another program is changing the model of schema {schema!r}; wait for it"
+        return alone(self._database.engine, self._database.location, f"{schema}/reembed", taken)
 
     async def _begin(self) -> None:
         """Records what is being done and adds the columns, or finds that it was begun before."""
@@ -124,16 +111,15 @@ class Reembedding:
                 return
             column = f"{self._new.vector_column} {HalfVector(self._dims).get_col_spec()}"
             for table in _vector_tables(self._new):
-                await connection.execute(text(f"ALTER TABLE {_name(table)} ADD COLUMN {column}"))
+                await connection.execute(text(f"ALTER TABLE {quoted_name(table)} ADD COLUMN {column}"))
             await connection.execute(upsert(self._old.meta).values(key=_PLAN, value=mine))
 
-        await self._locking([], begin)
+        await locking(self._database.engine, [], begin)
         for table, key in _keys(self._new).items():
             columns = ", ".join(column.name for column in key)
             index = self._missing_index(table)
-            create = (
-                f"CREATE INDEX {_quote(index)} ON {_name(table)} ({columns}) WHERE {self._new.vector_column} IS NULL"
-            )
+            missing = f"({columns}) WHERE {self._new.vector_column} IS NULL"
+            create = f"CREATE INDEX {_quote(index)} ON {quoted_name(table)} {missing}"
             await build_index(self._database.engine, create, f"{_quote(self._old.schema)}.{_quote(index)}")
 
     async def _recorded(self, connection: AsyncConnection, key: str) -> Any:
@@ -275,7 +261,7 @@ class Reembedding:
                     await self._fill()
                 finally:
                     self._holding = None
-            memories, messages = (_name(table) for table in _vector_tables(self._new))
+            memories, messages = (quoted_name(table) for table in _vector_tables(self._new))
             schema, old, new = _quote(self._old.schema), self._old.vector_column, self._new.vector_column
             for statement in (
                 f"ALTER TABLE {memories} DROP COLUMN {old}",
@@ -293,25 +279,7 @@ class Reembedding:
             await connection.execute(delete(meta).where(meta.c.key == _PLAN))
             return True
 
-        return await self._locking([self._old.meta, *_vector_tables(self._new)], switch)
-
-    async def _locking[T](self, tables: Sequence[Table], act: Callable[[AsyncConnection], Awaitable[T]]) -> T:
-        """Runs `act` in a transaction that has tables for itself, and lets go whenever others would wait for long."""
-        for _ in range(_LOCK_TRIES):
-            try:
-                async with self._database.engine.begin() as connection:
-                    await connection.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'"))
-                    if tables:
-                        names = ", ".join(map(_name, tables))
-                        await connection.execute(text(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE"))
-                    return await act(connection)
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
-                    raise
-                await asyncio.sleep(0.5)
-        raise UnavailableError(
-            f"other programs never left the tables of schema {self._old.schema!r} alone; run it again later"
-        )
+        return await locking(self._database.engine, [self._old.meta, *_vector_tables(self._new)], switch)
 
     def _vector(self, table: Table) -> ColumnElement[Any]:
         return table.c[self._new.vector_column]
@@ -356,7 +324,3 @@ def _keys(tables: Tables) -> dict[Table, tuple[ColumnElement[Any], ...]]:
 
 def _is_hnsw(index: Any) -> bool:
     return index.dialect_options["postgresql"]["using"] == "hnsw"
-
-
-def _name(table: Table) -> str:
-    return asyncpg.dialect().identifier_preparer.format_table(table)

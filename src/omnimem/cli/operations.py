@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
     command(app, "export", panel=OPERATIONS)(export)
     command(app, "import", panel=OPERATIONS)(import_)
     command(app, "dead-letters", panel=OPERATIONS)(dead_letters)
-    for function in (verify, repair, worker, doctor):
+    for function in (verify, repair, reembed, worker, doctor):
         command(app, panel=OPERATIONS)(function)
 
 
@@ -90,6 +90,35 @@ async def repair(asked: Asked, *, after: After = "") -> None:
     else:
         _report(report)
         typer.echo(f"{report.repaired:,} memories indexed anew")
+
+
+async def reembed(
+    asked: Asked,
+    *,
+    abandon: Annotated[
+        bool, typer.Option("--abandon", help="Give up a change that was begun, and drop its vectors.")
+    ] = False,
+) -> None:
+    """Change the embedding model to that of --embedding: make every vector anew, then switch at once.
+
+    Other programs work on meanwhile, and must be started again with the new model afterwards. Stop it at any time; run
+    it again and it goes on where it was.
+    """
+    async with asked.unopened() as client:
+        done = await client.reembed(
+            progress=lambda made, total: _progress(made, f"of {total:,} memories"), abandon=abandon
+        )
+    _progress_end()
+    if abandon:
+        said = f"stays with {done.model} ({done.dims} dimensions)"
+    elif done.model_before == done.model:
+        said = f"has vectors of {done.model} ({done.dims} dimensions) already"
+    else:
+        said = (
+            f"now has vectors of {done.model} ({done.dims} dimensions) instead of {done.model_before}; "
+            f"those of {done.memories:,} memories were made"
+        )
+    asked.show({"abandoned": abandon, **done.to_dict()}, said)
 
 
 async def worker(

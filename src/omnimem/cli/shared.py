@@ -157,7 +157,7 @@ class Asked:
     @asynccontextmanager
     async def open(self, *, bound: bool = True) -> "AsyncGenerator[OmniMemClient]":
         """A client bound within the scope asked for; unbound where the command is about everything."""
-        from omnimem import OmniMemClient, Scope, Settings
+        from omnimem import Scope
 
         scope = Scope(
             tenant_id=self.tenant_id,
@@ -168,13 +168,20 @@ class Asked:
             run_id=self.run_id,
             namespace=_namespace(self.namespace or []),
         )
+        async with self.unopened() as made, made as client:
+            yield client.within(scope) if bound else client
+
+    @asynccontextmanager
+    async def unopened(self) -> "AsyncGenerator[OmniMemClient]":
+        """A client with the model asked for, not opened yet."""
+        from omnimem import OmniMemClient, Settings
+
         given = {"database_url": self.database_url, "schema": self.schema, "sync": self.sync}
         settings = Settings() if self.settings is None else Settings.from_file(self.settings)
         settings = replace(settings, **{key: value for key, value in given.items() if value is not None})
         model = open_embedding(self.embedding)
         try:
-            async with OmniMemClient.connect(settings, embedding=model, background=False) as client:
-                yield client.within(scope) if bound else client
+            yield OmniMemClient.connect(settings, embedding=model, background=False)
         finally:
             await model.close()
 

@@ -1,19 +1,23 @@
 """What all calls of a client work on."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, LocalEmbedding
-from memground.errors import ConfigurationError
+from memground.errors import ConfigurationError, ModelMismatchError
 from omnimem.operations.manager import MemoryManager
 from omnimem.operations.time_travel import TimeTravel
+from omnimem.pipeline.reembedding import Reembedded, Reembedding, ReembedProgress
 from omnimem.pipeline.synchronizer import IndexSynchronizer
 from omnimem.pipeline.worker import IndexWorker
 from omnimem.search.engine import SearchEngine
 from omnimem.storage.base import Storage
 from omnimem.storage.factory import Settings, SyncMode, open_storage
+
+_REEMBEDDING_POOL = 6
+"""Connections that a change of model needs at least: it holds one as long as it works."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,26 @@ class Connection:
         finally:
             if self.owns_embedding:
                 await embedding.close()
+
+    async def reembed(self, progress: ReembedProgress | None, *, abandon: bool) -> Reembedded:
+        """Changes what is stored to this connection's model, or gives that up. The connection need not be open."""
+        embedding = self.embedding
+        if isinstance(embedding, LocalEmbedding) and not abandon:
+            embedding.ensure_installed()
+        settings = replace(self.settings, pool_size=max(_REEMBEDDING_POOL, self.settings.pool_size))
+        async with AsyncExitStack() as opened:
+            try:
+                storage = await opened.enter_async_context(
+                    open_storage(settings, dims=embedding.dims, model_id=embedding.model_id)
+                )
+            except ModelMismatchError as error:
+                if error.model_id is None or error.dims is None:
+                    raise
+                storage = await opened.enter_async_context(
+                    open_storage(settings, dims=error.dims, model_id=error.model_id)
+                )
+            work = Reembedding(storage, embedding, progress)
+            return await work.abandon() if abandon else await work.run()
 
     def _built(self, storage: Storage) -> Rooms:
         mode = "inline" if self.settings.sync is SyncMode.INLINE else "async"

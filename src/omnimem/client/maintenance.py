@@ -13,6 +13,7 @@ from omnimem.models.base import instance, whole
 from omnimem.models.filter import MAX_LIMIT
 from omnimem.operations.loading import PART, Loader, numbered
 from omnimem.operations.manager import memory_key
+from omnimem.pipeline.reembedding import Reembedded, ReembedProgress
 from omnimem.pipeline.verification import Progress, Report, Verification
 from omnimem.storage.base import BuildProgress, FailedChange
 
@@ -33,6 +34,20 @@ class Maintenance:
     async def repair(self, *, after: str = "", progress: Progress | None = None) -> Report:
         """Compares, and makes the index of every memory that differs anew from the truth."""
         return await self._verification().run(self._scope, after=after, repair=True, progress=progress)
+
+    async def reembed(self, *, progress: ReembedProgress | None = None, abandon: bool = False) -> Reembedded:
+        """Changes the embedding model of all that is stored to this client's: makes every vector anew, those of earlier
+        records too, then switches at once. For the unbound client, before it is opened.
+
+        Other programs work on with the old model until the switch; from then on they raise ModelMismatchError. Killed
+        or failed, it goes on where it was when it is called again. `progress` is told how many memories have their new
+        vectors and how many there are. `abandon`: give up a change that was begun, and drop its vectors, instead.
+
+        Raises ConfigurationError (a change to a third model is half done), ConflictError (another program does the same
+        now), and what the model raises.
+        """
+        self._for_all("reembed")
+        return await self._connection.reembed(progress, abandon=abandon)
 
     async def about(self) -> dict[str, str]:
         """Where memories are kept, and the versions of what keeps them. For the unbound client."""

@@ -142,7 +142,7 @@ class IndexSynchronizer:
         """Has both indexes take in records, in the transaction of the truth."""
         firsts = set(first)
         indexed = [Indexed.of(record, first=record.memory.record_id in firsts) for record in records]
-        await self._storage.vectors.apply(work, [_vector_entry(entry, vectors) for entry in indexed])
+        await self._storage.vectors.apply(work, [vector_entry(entry, vectors) for entry in indexed])
         await self._storage.keywords.apply(work, [_keyword_entry(entry) for entry in indexed])
 
     async def converge(self, changes: Sequence[Change], known: Vectors, *, refresh: bool = False) -> None:
@@ -178,7 +178,7 @@ class IndexSynchronizer:
         await _both(
             (
                 vectors.apply(
-                    None, [_vector_entry(Indexed.of(record), numbers) for record in with_vectors], refresh=refresh
+                    None, [vector_entry(Indexed.of(record), numbers) for record in with_vectors], refresh=refresh
                 ),
                 keywords.apply(None, [_keyword_entry(Indexed.of(record)) for record in with_words], refresh=refresh),
             )
@@ -221,7 +221,8 @@ def words_text(memory: Memory) -> str:
     return memory.index_hint.words_of(memory.content.text, _document(memory))
 
 
-def _vector_entry(record: Indexed, vectors: Vectors) -> VectorEntry:
+def vector_entry(record: Indexed, vectors: Vectors) -> VectorEntry:
+    """What the vector index gets of a record."""
     texts = vector_texts(record.memory)
     return VectorEntry(record, {field: vectors[content_hash(text)] for field, text in texts.items()})
 

@@ -111,6 +111,8 @@ class IndexWorker:
         """Applies changes; where some are refused, the halves apart: one bad text must not fail those beside."""
         try:
             vectors = await self._done_outside(changes)
+        except ModelMismatchError:
+            raise  # a program that should not work here
         except Exception as error:
             away = isinstance(error, UnavailableError)
             if away and not self._together:

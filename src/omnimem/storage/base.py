@@ -324,6 +324,42 @@ class VectorIndex(Index[VectorEntry, VectorContent]):
     async def known(self, work: Work | None, texts: Collection[tuple[str, str]]) -> dict[tuple[str, str], Vector]:
         """Vectors the memories have or had, by (memory_id, content_hash): what was embedded is not embedded again."""
 
+    @abstractmethod
+    def successor(self, *, dims: int, model_id: str) -> "AbstractAsyncContextManager[VectorSuccessor]":
+        """An index for the vectors of another model, begun or gone on with; it is kept when the block ends.
+
+        Raises ConflictError while another program does the same, ConfigurationError where one of a third model is
+        begun.
+        """
+
+    @abstractmethod
+    async def abandon(self) -> bool:
+        """Drops a successor that was begun; whether there was one."""
+
+
+class VectorSuccessor(ABC):
+    """The vectors of another model, made beside those in use until they take their place."""
+
+    @property
+    @abstractmethod
+    def index(self) -> VectorIndex:
+        """Takes in records. Nobody else searches it yet."""
+
+    @abstractmethod
+    async def progress(self) -> tuple[int, int]:
+        """How many memories it is not behind with, and how many the index in use has."""
+
+    @abstractmethod
+    async def behind(self, *, after: str, limit: int) -> list[str]:
+        """Ids of memories of which the index in use has something newer, or that they were removed; in order."""
+
+    @abstractmethod
+    async def switch(self, last: Callable[[], Awaitable[None]] | None = None) -> bool:
+        """Takes the place of the index in use, whose users get a ModelMismatchError from then on; whether it did.
+
+        Where it is behind it does not, unless `last` catches up, while nobody can use the other.
+        """
+
 
 class KeywordIndex(Index[KeywordEntry, KeywordContent]):
     """Finds memories that share words with a question."""

@@ -20,7 +20,13 @@ from itertools import pairwise
 from typing import Any, cast
 
 from memground.clock import nanoseconds
-from memground.errors import ConflictError, MemoryStoreError, UnsupportedError
+from memground.errors import (
+    ConfigurationError,
+    ConflictError,
+    MemoryStoreError,
+    ModelMismatchError,
+    UnsupportedError,
+)
 from memground.filters import And, AnyElement, F, Filter, Or, matches
 from omnimem.models import Content, IndexHint, Memory, NewMemory, Scope, SourceReference
 from omnimem.models.memory import checked
@@ -37,6 +43,7 @@ from omnimem.storage.base import (
     StoredRecord,
     Vector,
     VectorEntry,
+    VectorIndex,
     Work,
 )
 
@@ -526,6 +533,57 @@ class VectorConformance(_FilteredSearch):
             ("m", hashes[0]): list(EAST),
             ("m", hashes[1]): list(UP),
         }
+
+    async def test_another_model_s_vectors_take_their_place(self, storage: Storage) -> None:
+        """Vectors of other length beside those in use, which tell what is missing; one switch; the old ones refuse."""
+        life = [record("m", 0, end=1), record("m", 1), record("n"), record("gone")]
+        await insert(storage, life)
+        old = storage.vectors
+        await old.apply(None, [vectors(stored, {"text": EAST}) for stored in life])
+        await old.remove(None, ["gone"])
+        async with old.successor(dims=2, model_id="another") as successor:
+            new = successor.index
+            assert (new.dims, new.model_id) == (2, "another")
+            assert await successor.progress() == (0, 2)
+            assert await successor.behind(after="", limit=5) == ["m", "n"]
+            assert not await successor.switch()
+            await new.apply(None, [vectors(stored, {"text": (0.0, 1.0)}) for stored in life[:3]])
+            assert await successor.behind(after="", limit=5) == []
+            assert [c.memory_id for c in await old.candidates(None, EAST, Selection(), limit=5)] == ["m", "n"]
+            later = record("m", 2)
+            await old.apply(None, [vectors(later, {"text": NORTH})])
+            await old.remove(None, ["n"])
+            assert await successor.behind(after="", limit=1) == ["m"]
+        await refused(self._succeeded(old, 3, "third"), ConfigurationError)
+        async with old.successor(dims=2, model_id="another") as successor:  # as it was left
+            await refused(self._succeeded(old, 2, "another"), ConflictError)
+            assert await successor.progress() == (0, 1)
+
+            async def last() -> None:
+                await new.remove(None, ["n"])
+                await new.apply(None, [vectors(later, {"text": (1.0, 0.0)})])
+
+            assert await successor.switch(last)
+        found = await new.candidates(None, (1.0, 0.0), Selection(), limit=5)
+        assert [(c.record_id, round(c.score, 2)) for c in found] == [("m@2", 1.0)]
+        await new.apply(None, [vectors(stored, {"text": (1.0, 0.0)}) for stored in life[2:]])
+        assert await new.memory_ids(None, after="", limit=5) == ["m"]
+        await refused(old.candidates(None, EAST, Selection(), limit=5), ModelMismatchError)
+        await refused(old.apply(None, [vectors(later, {"text": NORTH})]), ModelMismatchError)
+
+    async def test_another_model_s_vectors_can_be_given_up(self, storage: Storage) -> None:
+        await insert(storage, [record("m")])
+        await storage.vectors.apply(None, [vectors(record("m"), {"text": EAST})])
+        assert not await storage.vectors.abandon()
+        await self._succeeded(storage.vectors, 2, "another")
+        assert await storage.vectors.abandon()
+        await self._succeeded(storage.vectors, 3, "third")
+        assert await storage.vectors.abandon()
+        assert len(await storage.vectors.candidates(None, EAST, Selection(), limit=5)) == 1
+
+    async def _succeeded(self, index: VectorIndex, dims: int, model_id: str) -> None:
+        async with index.successor(dims=dims, model_id=model_id):
+            pass
 
 
 def words(stored: StoredRecord, text: str) -> KeywordEntry:

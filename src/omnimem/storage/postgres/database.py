@@ -10,12 +10,13 @@ from typing import Any
 
 from sqlalchemy import select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
 from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import check_url, make_engine, redact, reporting
+from memground.postgres.engine import DRIVER_ERRORS, check_url, make_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate
 from memground.postgres.session import READING, WRITING, Transaction
 from memground.text import check_text
@@ -31,6 +32,8 @@ EMBEDDED_DATABASE = "omnimem"
 MAX_DIMS = 16_000
 """What a pgvector column holds."""
 MAX_POOL = 1_000
+_UNDEFINED_TABLE = "42P01"
+"""Tables of vectors are dropped when the model is changed, and their names never used again."""
 _numbers = itertools.count(1)
 
 
@@ -165,10 +168,13 @@ class Database:
         return f"postgresql/{self.schema}/{self._number}"
 
     @asynccontextmanager
-    async def reading(self) -> AsyncGenerator[PostgresWork]:
-        """A read-only transaction on one snapshot."""
-        async with self._working(READING) as work:
-            yield work
+    async def reading(self, work: Work | None = None) -> AsyncGenerator[PostgresWork]:
+        """The transaction given, or a read-only one on one snapshot."""
+        if work is None:
+            async with self._working(READING) as own:
+                yield own
+        else:
+            yield self._own(work)
 
     @asynccontextmanager
     async def writing(self) -> AsyncGenerator[PostgresWork]:
@@ -184,9 +190,12 @@ class Database:
             async with self.writing() as own:
                 yield own
         else:
-            if not isinstance(work, PostgresWork) or work.place != self.place:
-                raise ConfigurationError("a transaction of another store was handed to this one; pass None")
-            yield work
+            yield self._own(work)
+
+    def _own(self, work: Work) -> PostgresWork:
+        if not isinstance(work, PostgresWork) or work.place != self.place:
+            raise ConfigurationError("a transaction of another store was handed to this one; pass None")
+        return work
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
@@ -198,6 +207,13 @@ class Database:
         work = PostgresWork(self._plain, self._url_in_use, begin, self.place)
         try:
             yield work
+        except (DBAPIError, *DRIVER_ERRORS) as error:
+            if sqlstate(error) == _UNDEFINED_TABLE:
+                raise ModelMismatchError(
+                    f"the embedding model of schema {self.schema!r} was changed while this program had it open "
+                    f"({getattr(error, 'orig', error)}); open it again, with the new model"
+                ) from error
+            raise
         finally:
             await work.close()
 
@@ -224,7 +240,7 @@ class Database:
             )
 
     async def _check_model(self, connection: AsyncConnection) -> None:
-        """Records the model in a new database, refuses another model in an old one."""
+        """Records the model in a new database, refuses another model in an old one; finds the tables in use."""
         meta = self.tables.meta
         wanted: dict[str, Any] = {
             "embedding_model": self.model_id, "dims": self.dims, "truth": self.tables.truth
@@ -239,7 +255,9 @@ class Database:
             raise ModelMismatchError(
                 f"schema {self.schema!r} holds vectors of {stored.get('embedding_model')} "
                 f"({stored.get('dims')} dimensions), but {self.model_id} ({self.dims} dimensions) was given; "
-                "open it with the model it was made with, or use another schema="
+                "open it with the model it was made with, change it by `omnimem reembed`, or use another schema=",
+                stored.get("embedding_model"),
+                stored.get("dims"),
             )
         if stored.get("truth", True) != self.tables.truth:
             here, meant = ("here", "elsewhere") if stored.get("truth", True) else ("elsewhere", "here")
@@ -247,6 +265,8 @@ class Database:
                 f"the records of schema {self.schema!r} are {here}, but settings say that they are {meant}; "
                 "use another schema="
             )
+        generation = stored.get("generation", 1)
+        self.tables = build_tables(self.dims, self.schema, truth=self.tables.truth, generation=generation)
 
 
 def _schema(value: object) -> str:

@@ -20,7 +20,7 @@ from omnimem.storage.postgres.tables import INDEXES, Tables
 
 @dataclass(frozen=True)
 class Documents:
-    """The documents of one index; none where the truth itself is at hand."""
+    """The documents of one index (of `INDEXES`); none where the truth itself is at hand."""
 
     tables: Tables
     index_name: str

@@ -180,7 +180,7 @@ class Gate:
 
     @property
     def _documents(self) -> Documents:
-        return Documents(self.tables, self.index_name)
+        return Documents(self.tables, "keyword" if self.current is self.tables.keywords else "vector")
 
 
 _NEVER = -1

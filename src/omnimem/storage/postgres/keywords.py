@@ -74,11 +74,11 @@ class PostgresKeywords(KeywordIndex):
             await self._gate.reset(tx, memory_ids)
 
     async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             return await self._gate.memory_ids(tx, after, limit)
 
     async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, KeywordContent]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(_contents(self._tables, Shape()), {"ids": list(memory_ids)})
         return {
             row["record_id"]: KeywordContent(row["memory_id"], row["superseded_time"], row["content_hash"])
@@ -91,7 +91,7 @@ class PostgresKeywords(KeywordIndex):
         if not (numbers := keys(owner, asked(query))):
             return []
         statement = _candidates(self._tables, Shape.of(selection), column, limit)
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(statement, values(selection, words=numbers))
         parts = ((*row["id"].split(_SEPARATOR), row["score"]) for row in found)
         return [Candidate(memory_id, record_id, score) for memory_id, record_id, score in parts]

@@ -33,12 +33,16 @@ the narrowest it names, so that it costs what their rows cost."""
 
 @dataclass(frozen=True, eq=False)  # compared by identity: `build_tables` gives one per database
 class Tables:
-    """The tables in `schema`, for vectors of `dims` numbers. `truth`: the records are here, in `memories`."""
+    """The tables in `schema`, for vectors of `dims` numbers. `truth`: the records are here, in `memories`.
+
+    `generation`: counts the embedding models, from 1 on; the tables of vectors have names of their own in each.
+    """
 
     metadata: MetaData
     schema: str
     dims: int
     truth: bool
+    generation: int
     memories: Table
     tombstones: Table
     vectors: Table
@@ -58,20 +62,26 @@ class Tables:
         """By what of a record an index filters: the truth, or what it keeps of it."""
         return self.memories if self.truth else self.documents
 
+    @property
+    def vector_index(self) -> str:
+        """The name of the vector index among the states."""
+        return f"vector{_suffix(self.generation)}"
+
     def vector_arm(self, table: Table) -> VectorArm:
         return VectorArm(table.c.embedding, table.c.scope_tenant_id, self.dims)
 
 
 @lru_cache(maxsize=32)
-def build_tables(dims: int, schema: str, *, truth: bool = True) -> Tables:
+def build_tables(dims: int, schema: str, *, truth: bool = True, generation: int = 1) -> Tables:
     """The tables of one database. The same arguments give the same objects, so that compiled SQL is shared."""
-    metadata = MetaData(schema=schema)
+    metadata, suffix = MetaData(schema=schema), _suffix(generation)
     keywords, keyword_history, keywords_ever = _keyword_tables(metadata, schema)
     tables = Tables(
         metadata=metadata,
         schema=schema,
         dims=dims,
         truth=truth,
+        generation=generation,
         memories=_memories(metadata),
         tombstones=Table(
             "memory_tombstones",
@@ -79,8 +89,8 @@ def build_tables(dims: int, schema: str, *, truth: bool = True) -> Tables:
             Column("memory_id", Text, primary_key=True),
             Column("deleted_time", DateTime(timezone=True), nullable=False),
         ),
-        vectors=Table("memory_vector_index", metadata, *_vector_columns(dims)),
-        vector_history=Table("memory_vector_history", metadata, *_vector_columns(dims), _superseded()),
+        vectors=Table(f"memory_vector_index{suffix}", metadata, *_vector_columns(dims)),
+        vector_history=Table(f"memory_vector_history{suffix}", metadata, *_vector_columns(dims), _superseded()),
         keywords=keywords,
         keyword_history=keyword_history,
         keywords_ever=keywords_ever,
@@ -184,11 +194,17 @@ def _vector_columns(dims: int) -> list[Column[Any]]:
     ]
 
 
+def _suffix(generation: int) -> str:
+    return "" if generation == 1 else f"_{generation}"
+
+
 def _vector_indexes(tables: Tables) -> None:
-    current, history = tables.vectors, tables.vector_history
-    Index("uq_memory_vector", current.c.memory_id, current.c.field_name, current.c.model_id, unique=True)
-    Index("uq_memory_vector_history", history.c.record_id, history.c.field_name, history.c.model_id, unique=True)
-    Index("ix_memory_vector_history_memory", history.c.memory_id, history.c.version)
+    current, history, suffix = tables.vectors, tables.vector_history, _suffix(tables.generation)
+    Index(f"uq_memory_vector{suffix}", current.c.memory_id, current.c.field_name, current.c.model_id, unique=True)
+    Index(
+        f"uq_memory_vector_history{suffix}", history.c.record_id, history.c.field_name, history.c.model_id, unique=True
+    )
+    Index(f"ix_memory_vector_history{suffix}_memory", history.c.memory_id, history.c.version)
     for table in (current, history):
         tables.vector_arm(table).index(f"idx_{table.name}_embedding")
         _scope_indexes(table)

@@ -1,6 +1,8 @@
 """Vectors in PostgreSQL, by pgvector."""
 
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 from sqlalchemy import REAL, Table, Text, any_, bindparam, cast, func, null, select, union_all
@@ -19,11 +21,13 @@ from omnimem.storage.base import (
     VectorContent,
     VectorEntry,
     VectorIndex,
+    VectorSuccessor,
     Work,
 )
 from omnimem.storage.postgres.conditions import Shape, built_once, values
 from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
+from omnimem.storage.postgres.successor import abandon_successor, opened_successor
 from omnimem.storage.postgres.tables import Tables
 
 _STEPS = (64, 256, 1_024, 4_096, 16_384)
@@ -31,12 +35,16 @@ _STEPS = (64, 256, 1_024, 4_096, 16_384)
 
 
 class PostgresVectors(VectorIndex):
-    """Vectors beside the truth: `memory_vector_index` has the latest, `memory_vector_history` the superseded ones."""
+    """`memory_vector_index` has the vectors of the latest records, `memory_vector_history` the superseded ones.
 
-    def __init__(self, database: Database) -> None:
+    `tables` and `model_id`: those of another model than the database's.
+    """
+
+    def __init__(self, database: Database, tables: Tables | None = None, model_id: str | None = None) -> None:
         self._database = database
-        self._tables = database.tables
-        self._gate = Gate(database.tables, "vector", database.tables.vectors, database.tables.vector_history)
+        self._tables = tables = tables or database.tables
+        self._model_id = model_id or database.model_id
+        self._gate = Gate(tables, tables.vector_index, tables.vectors, tables.vector_history)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -47,11 +55,11 @@ class PostgresVectors(VectorIndex):
 
     @property
     def dims(self) -> int:
-        return self._database.dims
+        return self._tables.dims
 
     @property
     def model_id(self) -> str:
-        return self._database.model_id
+        return self._model_id
 
     async def apply(self, work: Work | None, entries: Sequence[VectorEntry], *, refresh: bool = False) -> None:
         vectors = {entry.record.record_id: entry.vectors for entry in entries}
@@ -86,12 +94,12 @@ class PostgresVectors(VectorIndex):
             await self._gate.reset(tx, memory_ids)
 
     async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             return await self._gate.memory_ids(tx, after, limit)
 
     async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, VectorContent]:
         given = {"ids": list(memory_ids), "model_id": self.model_id}
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(_contents(self._tables, Shape()), given)
         hashes: dict[str, dict[str, str]] = {}
         about: dict[str, tuple[str, Any]] = {}
@@ -105,14 +113,20 @@ class PostgresVectors(VectorIndex):
             return {}
         ids, hashes = zip(*sorted(texts), strict=True)
         given = {"ids": list(ids), "hashes": list(hashes), "model_id": self.model_id}
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             found = await tx.fetch(_known(self._tables, Shape()), given)
         return {(r["memory_id"], r["content_hash"]): Vector(r["content_hash"], r["numbers"]) for r in found}
+
+    def successor(self, *, dims: int, model_id: str) -> AbstractAsyncContextManager[VectorSuccessor]:
+        return opened_successor(self._database, partial(PostgresVectors, self._database), dims, model_id)
+
+    async def abandon(self) -> bool:
+        return await abandon_successor(self._database)
 
     async def candidates(
         self, work: Work | None, vector: Sequence[float], selection: Selection, *, limit: int
     ) -> list[Candidate]:
-        async with self._database.joined(work) as tx:
+        async with self._database.reading(work) as tx:
             best = await self._nearest(tx, self._tables.vectors, vector, selection, limit)
             if selection.as_of is not None:
                 then = await self._nearest(tx, self._tables.vector_history, vector, selection, limit)
