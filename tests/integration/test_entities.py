@@ -89,7 +89,7 @@ async def test_its_long_statement_is_planned_once_a_connection(mind: NeuroMemory
 async def test_relations_are_counted_by_name(mind: NeuroMemory, user: str) -> None:
     """Also as the statement is planned for all values at once, in a graph that has a hub."""
     await told(mind, user)
-    with counted(mind) as found:
+    async with counted(mind) as found:
         await mind.entity_profile(user, "nobody")
     statement, values = next(sent for sent in found.sent if "entities.conversations" in sent[0])
     crowd = {

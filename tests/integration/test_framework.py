@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from operator import attrgetter
 
 import pytest
+from benchmarks.measuring import settled
 from sqlalchemy import func, select, text
 
 from memground.postgres.embedded import EmbeddedPostgres
@@ -57,6 +58,7 @@ async def test_each_call_is_a_transaction_of_its_own(open_mind: OpenMind, user: 
         a, b, c, d = (row[1] for row in rows)
     assert len({a, b, c}) == 3
     assert c == d
+    await settled(mind)
     assert mind._db.engine.pool.checkedout() == 0  # type: ignore[attr-defined]
 
 
