@@ -13,7 +13,7 @@ from omnimem import Scope
 from omnimem.models.scope import DIMENSIONS
 from omnimem.storage.base import Change, Selection, StoredRecord, Work
 from omnimem.storage.mongodb import MongoDatabase, MongoOutbox, MongoRecords
-from omnimem.testing.conformance.common import START, record
+from omnimem.testing.conformance import START, record
 from support.mongo import mongo_database
 
 MEMORIES, VERSIONS = 1_500, 4

@@ -12,7 +12,8 @@ from memground.embedding import check_texts
 from memground.errors import ProviderError
 from omnimem import Content, IndexHint, JobPolicy, OmniMemClient, Scope
 from omnimem.pipeline.synchronizer import content_hash, vector_texts, words_text
-from omnimem.storage.base import Indexed, KeywordEntry, StoredRecord, Vector, VectorEntry
+from omnimem.storage.base import KeywordEntry, StoredRecord, Vector, VectorEntry
+from omnimem.storage.values import Indexed
 from support.embeddings import HashEmbedding
 
 type OpenRecord = Callable[..., Awaitable[OmniMemClient]]

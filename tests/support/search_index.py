@@ -8,9 +8,10 @@ from typing import Any
 from memground.filters import Filter, check, matches
 from omnimem.models import Content
 from omnimem.models.filter import FIELDS
-from omnimem.storage.base import Indexed, KeywordEntry, Selection, StoredRecord
+from omnimem.storage.base import KeywordEntry, Selection, StoredRecord
 from omnimem.storage.elasticsearch import ElasticsearchKeywords
 from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
+from omnimem.storage.values import Indexed
 from omnimem.testing.conformance import record
 
 WORD = "alpha"

@@ -19,7 +19,6 @@ from memground.errors import ConfigurationError, MemoryStoreError
 from omnimem.models import Memory
 from omnimem.storage.base import (
     Change,
-    Indexed,
     KeywordEntry,
     KeywordIndex,
     Storage,
@@ -29,6 +28,7 @@ from omnimem.storage.base import (
     VectorIndex,
     Work,
 )
+from omnimem.storage.values import Indexed
 
 type Vectors = Mapping[str, Vector]
 """Vectors by the hash of their text."""

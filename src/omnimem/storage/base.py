@@ -26,7 +26,6 @@ from omnimem.storage.values import (
     Change,
     Claim,
     FailedChange,
-    Indexed,  # noqa: F401 - adapters find all they need here
     KeywordContent,
     KeywordEntry,
     Selection,

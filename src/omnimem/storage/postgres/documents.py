@@ -12,10 +12,11 @@ from typing import Any
 from sqlalchemy import Text, any_, bindparam, delete, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
-from omnimem.storage.base import Indexed, StoredRecord
+from omnimem.storage.base import StoredRecord
 from omnimem.storage.flat import flatten
 from omnimem.storage.postgres.database import PostgresWork
 from omnimem.storage.postgres.tables import INDEXES, Tables
+from omnimem.storage.values import Indexed
 
 
 @dataclass(frozen=True)

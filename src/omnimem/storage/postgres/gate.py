@@ -33,11 +33,11 @@ from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
 from memground.postgres.bulk import driver_lists, given, insertion, unnest
 from memground.postgres.engine import Query
-from omnimem.storage.base import Indexed
 from omnimem.storage.flat import scope_fields
 from omnimem.storage.postgres.database import PostgresWork
 from omnimem.storage.postgres.documents import Documents
 from omnimem.storage.postgres.tables import Tables
+from omnimem.storage.values import Indexed
 
 type Rows = Callable[[Indexed], list[dict[str, Any]]]
 """The rows that an index keeps of a record."""

@@ -15,7 +15,6 @@ from omnimem.storage.base import (
     BuildProgress,
     Candidate,
     Capabilities,
-    Indexed,
     KeywordContent,
     KeywordEntry,
     KeywordIndex,
@@ -26,6 +25,7 @@ from omnimem.storage.postgres.conditions import Shape, built_once, values
 from omnimem.storage.postgres.database import Database
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.tables import WORD_COLUMNS, Tables
+from omnimem.storage.values import Indexed
 
 _SEPARATOR = "\x1f"
 """Between the ids of a candidate; ids hold no control characters."""

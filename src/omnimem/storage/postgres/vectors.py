@@ -15,7 +15,6 @@ from omnimem.storage.base import (
     BuildProgress,
     Candidate,
     Capabilities,
-    Indexed,
     Selection,
     Vector,
     VectorContent,
@@ -29,6 +28,7 @@ from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.successor import abandon_successor, opened_successor
 from omnimem.storage.postgres.tables import Tables
+from omnimem.storage.values import Indexed
 
 _STEPS = (64, 256, 1_024, 4_096, 16_384)
 """Rows asked for, more where one memory has many of the nearest vectors."""

@@ -13,16 +13,34 @@ another adapter; `OutboxConformance` is for an outbox beside the truth. What a s
 is not asked of it, except that it says so.
 """
 
-from omnimem.testing.conformance.common import DIMS
-from omnimem.testing.conformance.indexes import KeywordConformance, VectorConformance
+from omnimem.testing.conformance.common import DIMS, HOUR, START, insert, record, refused
+from omnimem.testing.conformance.indexes import (
+    EAST,
+    NORTH,
+    UP,
+    KeywordConformance,
+    VectorConformance,
+    vectors,
+    words,
+)
 from omnimem.testing.conformance.queues import OutboxConformance, QueueConformance
 from omnimem.testing.conformance.records import RecordConformance
 
 __all__ = [
     "DIMS",
+    "EAST",
+    "HOUR",
+    "NORTH",
+    "START",
+    "UP",
     "KeywordConformance",
     "OutboxConformance",
     "QueueConformance",
     "RecordConformance",
     "VectorConformance",
+    "insert",
+    "record",
+    "refused",
+    "vectors",
+    "words",
 ]

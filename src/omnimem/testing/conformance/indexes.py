@@ -15,7 +15,6 @@ from omnimem.models import Content, Memory, Scope, SourceReference
 from omnimem.storage.base import (
     Candidate,
     Index,
-    Indexed,
     KeywordEntry,
     Selection,
     Storage,
@@ -24,6 +23,7 @@ from omnimem.storage.base import (
     VectorEntry,
     VectorIndex,
 )
+from omnimem.storage.values import Indexed
 from omnimem.testing.conformance.common import HOUR, START, insert, record, refused
 
 
