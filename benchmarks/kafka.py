@@ -22,7 +22,8 @@ from benchmarks import measuring
 from benchmarks.results_file import save
 from memground.jobs import JobPolicy
 from omnimem.storage.base import Change
-from omnimem.storage.kafka import KafkaQueue, KafkaSettings
+from omnimem.storage.kafka import KafkaQueue
+from omnimem.storage.settings.kafka import KafkaSettings
 
 BATCH = 500
 SECONDS = 10

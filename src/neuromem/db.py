@@ -220,17 +220,19 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
-        session = self._transaction(WRITING)
-        try:
+        async with self._leaving(self._transaction(WRITING)) as session:
             yield session
             await session.commit()
-        finally:
-            await session.close()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
-        session = self._transaction(READING)
+        async with self._leaving(self._transaction(READING)) as session:
+            yield session
+
+    @asynccontextmanager
+    async def _leaving(self, session: Session) -> AsyncGenerator[Session]:
+        """Closes the session at the end of the block, after an error before it goes on."""
         try:
             yield session
         except BaseException:

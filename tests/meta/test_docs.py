@@ -16,6 +16,7 @@ from memground.embedding.install import default_model_dir
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem.cli import app as neuromem
 from omnimem.cli import app as omnimem
+from support.deployments import Servers
 from support.embedded import short_tmp_dir
 from support.run_document import blocks
 
@@ -35,8 +36,9 @@ def _name(path: Path) -> str:
 
 
 @pytest.mark.parametrize("document", WITH_CODE, ids=_name)
-async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> None:
-    """In a home of their own with the model, where `NeuroMemory()` starts a PostgreSQL. DATABASE_URL is another one."""
+async def test_the_examples_run(document: Path, server: EmbeddedPostgres, request: pytest.FixtureRequest) -> None:
+    """In a home of their own with the model, where `NeuroMemory()` starts a PostgreSQL. DATABASE_URL is another one;
+    what is about a fleet has one."""
     database = f"document_{next(_databases)}"
     await server.ensure_database(database)
     with short_tmp_dir() as home:
@@ -44,6 +46,14 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres) -> Non
         models.parent.mkdir(mode=0o711)
         models.symlink_to(default_model_dir().parent, target_is_directory=True)
         environment = {**os.environ, "HOME": str(home), "DATABASE_URL": server.url(database), "PYTHONWARNINGS": "error"}
+        if document.name == "fleet.md":
+            fleet: Servers = request.getfixturevalue("servers")
+            environment |= {
+                "POSTGRES_URL": fleet.postgres,
+                "MONGODB_URL": fleet.mongodb,
+                "ELASTICSEARCH_URL": fleet.elasticsearch,
+                "KAFKA_BOOTSTRAP": fleet.kafka,
+            }
         done = subprocess.run(
             [sys.executable, RUNNER, document],
             env=environment,

@@ -24,7 +24,7 @@ async def tls_server(sockets: Path) -> AsyncGenerator[TlsServer]:
     """In front of the server whose socket lies in `sockets`: login `tenant`, password `s3cret`, nothing without TLS."""
     with short_tmp_dir() as folder:
         for name in ("server", "other"):
-            _certificate(folder, name)
+            certificate(folder, name)
         (folder / "users").write_text('"tenant" "s3cret"\n')
         settings = {
             "auth_type": "scram-sha-256",
@@ -37,7 +37,7 @@ async def tls_server(sockets: Path) -> AsyncGenerator[TlsServer]:
             yield TlsServer(running.port, folder / "server.crt", folder / "other.crt")
 
 
-def _certificate(folder: Path, name: str) -> None:
+def certificate(folder: Path, name: str) -> None:
     made = f"-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout {name}.key -out {name}.crt -days 2"
     owner = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
     command = ["openssl", "req", "-x509", *made.split(), *owner]

@@ -94,15 +94,15 @@ def check_vectors(vectors: Iterable[Iterable[float]], *, count: int, dims: int, 
 
 def _checked_vector(vector: Iterable[float], dims: int, where: str) -> list[float]:
     try:
-        numbers = [float(number) for number in vector]
+        numbers = list(map(float, vector))
     except (TypeError, ValueError, OverflowError):
         raise ProviderError(f"{where}: returned {str(vector)[:80]} instead of {dims} numbers") from None
     if len(numbers) != dims:
         raise ProviderError(f"{where}: returned a vector of {len(numbers)} numbers, expected {dims}")
-    for number in numbers:
-        if not math.isfinite(number):
-            raise ProviderError(f"{where}: returned a vector containing {number}, only finite numbers are usable")
-    if not MIN_LENGTH <= (length := math.hypot(*numbers)) <= MAX_LENGTH:
+    length = math.hypot(*numbers)  # which is not finite where one of them is not
+    if not math.isfinite(length) and (wrong := [number for number in numbers if not math.isfinite(number)]):
+        raise ProviderError(f"{where}: returned a vector containing {wrong[0]}, only finite numbers are usable")
+    if not MIN_LENGTH <= length <= MAX_LENGTH:
         raise ProviderError(
             f"{where}: returned a vector of length {length:g}, usable is {MIN_LENGTH:g} to {MAX_LENGTH:g}"
         )

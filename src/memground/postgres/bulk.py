@@ -1,14 +1,27 @@
 """Many rows in one statement, whose text does not depend on how many."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, Column, ColumnElement, FromClause, Table, TableValuedAlias, Text, bindparam, func, select
+from sqlalchemy import (
+    JSON,
+    Column,
+    ColumnElement,
+    FromClause,
+    String,
+    Table,
+    TableValuedAlias,
+    Text,
+    bindparam,
+    func,
+    select,
+)
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
+from memground.postgres.arms import HalfVector, as_vector, vector_text
 from memground.postgres.engine import Row
 
 
@@ -16,8 +29,8 @@ from memground.postgres.engine import Row
 def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ()) -> Insert:
     """An insert of rows that have `columns`, in the order given; `now` are columns that get the server's clock.
 
-    Run it with `lists(…)` of the rows. Built once, because building takes longer than running. Columns that are arrays
-    hold numbers.
+    Run it with `lists(…)` of the rows, or with `driver_lists(…, "given")` past SQLAlchemy. Built once, because building
+    takes longer than running. Columns that are arrays hold numbers or texts, none of them NULL.
     """
     source, read = given(table, columns, "given")
     chosen = select(*read, *(func.clock_timestamp() for _ in now)).select_from(source)
@@ -26,7 +39,7 @@ def insertion(table: Table, columns: tuple[str, ...], now: tuple[str, ...] = ())
 
 def lists(table: Table, columns: Sequence[str], rows: Sequence[Row]) -> dict[str, list[Any]]:
     """The values of an `insertion`."""
-    return {f"given_{name}": [_written(table.c[name], row[name]) for row in rows] for name in columns}
+    return {f"given_{name}": _written(table.c[name], (row[name] for row in rows)) for name in columns}
 
 
 def given(table: Table, columns: Sequence[str], name: str) -> tuple[FromClause, list[ColumnElement[Any]]]:
@@ -42,10 +55,10 @@ def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name
     """The values of `given`, for a statement that goes to the driver as it is: JSON as its text."""
     listed: dict[str, list[Any]] = {}
     for column in columns:
-        values = [_written(table.c[column], row[column]) for row in rows]
+        values = [row[column] for row in rows]
         if isinstance(table.c[column].type, JSON):
             values = [None if value is None else json.dumps(value) for value in values]
-        listed[f"{name}_{column}"] = values
+        listed[f"{name}_{column}"] = _written(table.c[column], values)
     return listed
 
 
@@ -55,16 +68,36 @@ def unnest(columns: Sequence[Column[Any]], name: str) -> TableValuedAlias:
     return func.unnest(*bound).table_valued(*columns, name=name).render_derived()
 
 
-# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text.
+# PostgreSQL's lists of lists are rectangles, and unnest opens both levels: an array goes as its text, and so does a
+# vector, of which the driver would look at every number.
 
 
 def _flat(column: Column[Any]) -> Column[Any]:
-    return Column(column.name, Text) if isinstance(column.type, ARRAY) else Column(column.name, column.type)
+    as_text = isinstance(column.type, ARRAY | HalfVector)
+    return Column(column.name, Text) if as_text else Column(column.name, column.type)
 
 
-def _written(column: Column[Any], value: Any) -> Any:
-    return "{" + ",".join(map(str, value)) + "}" if isinstance(column.type, ARRAY) else value
+def _written(column: Column[Any], values: Iterable[Any]) -> list[Any]:
+    match column.type:
+        case ARRAY(item_type=String()):
+            return ["{" + ",".join(map(_quoted, value)) + "}" for value in values]
+        case ARRAY():
+            return ["{" + ",".join(map(str, value)) + "}" for value in values]
+        case HalfVector():
+            return [None if value is None else vector_text(value) for value in values]
+        case _:
+            return list(values)
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _read(column: Column[Any], given: ColumnElement[Any]) -> ColumnElement[Any]:
-    return sql_cast(given, column.type) if isinstance(column.type, ARRAY) else given  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+    match column.type:
+        case ARRAY():
+            return sql_cast(given, column.type)  # pyright: ignore[reportUnknownArgumentType, reportUnknownMemberType]
+        case HalfVector():
+            return as_vector(given, column.type.dims)
+        case _:
+            return given

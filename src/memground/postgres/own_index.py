@@ -113,7 +113,7 @@ class OwnIndexes:
         """
         if self.dims > MAX_HNSW:
             return []
-        async with _alone(engine, f"{self.table.fullname}.{self.column.name}") as first:
+        async with alone(engine, f"{self.table.fullname}.{self.column.name}") as first:
             if not first:
                 return []
             async with engine.connect() as connection:
@@ -150,8 +150,7 @@ class OwnIndexes:
 
     async def _make(self, connection: AsyncConnection, name: str, owner: str, rows: float) -> None:
         _log.info("index for one user's %d rows of %s is being made", rows, self.table.name)
-        graph = rows * (2 * self.dims + 2 * _M * _BYTES_A_LINK) / 1e6
-        memory = round(min(max(1.5 * graph, _MEMORY[0]), _MEMORY[1]))
+        memory = building_memory(rows, self.dims)
         # A statement that defines takes no parameters: the server itself quotes the owner.
         value = await connection.scalar(select(func.quote_literal(type_coerce(owner, String))))
         # A setting stays with the connection, which behind a pooler is everybody's: there the server's own must do.
@@ -207,8 +206,14 @@ class OwnIndexes:
         return '"' + name.replace('"', '""') + '"'
 
 
+def building_memory(rows: float, dims: int) -> int:
+    """Megabytes that building a graph over so many rows takes, within what a build may take."""
+    graph = rows * (2 * dims + 2 * _M * _BYTES_A_LINK) / 1e6
+    return round(min(max(1.5 * graph, _MEMORY[0]), _MEMORY[1]))
+
+
 @asynccontextmanager
-async def _alone(engine: AsyncEngine, name: str) -> AsyncGenerator[bool]:
+async def alone(engine: AsyncEngine, name: str) -> AsyncGenerator[bool]:
     """Whether nobody else does this now; holds others off while the block runs.
 
     The lock is a transaction's of its own: behind a pooler a lock of the connection would stay with somebody else's.

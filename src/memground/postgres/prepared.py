@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any, Protocol
 
 import asyncpg
+from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
 from sqlalchemy.types import TypeEngine
 
@@ -12,6 +13,9 @@ from memground.postgres.engine import Query
 
 type Record = Mapping[str, Any]
 """A row by column name (and by place, in the order of the columns)."""
+
+type Statement = Query | Insert
+"""What may be kept as text."""
 
 _DIALECT = dialects.dialect()
 
@@ -29,7 +33,7 @@ class Prepared:
     SQLAlchemy's, and every value is bound; values must be what the driver takes (no types of SQLAlchemy that convert).
     """
 
-    def __init__(self, statement: Query) -> None:
+    def __init__(self, statement: Statement) -> None:
         compiled = statement.compile(dialect=_DIALECT)
         self.sql = str(compiled)
         self._names: Sequence[str] = compiled.positiontup or ()
@@ -50,7 +54,7 @@ class Prepared:
 
 
 @lru_cache(maxsize=512)
-def prepared(statement: Query) -> Prepared:
+def prepared(statement: Statement) -> Prepared:
     """The statement's text, made once."""
     return Prepared(statement)
 

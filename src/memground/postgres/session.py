@@ -10,8 +10,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
-from memground.postgres.engine import DRIVER_ERRORS, Query, reporting
-from memground.postgres.prepared import Record, prepared
+from memground.postgres.engine import DRIVER_ERRORS, reporting
+from memground.postgres.prepared import Record, Statement, prepared
 
 WRITING = "BEGIN"
 READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_generic_plan"
@@ -35,6 +35,18 @@ class Transaction:
         self._driver: Any = None
         self._open = False
 
+    @classmethod
+    def of(cls, other: "Transaction") -> "Transaction":
+        """What the other one was, which is left with nothing."""
+        transaction = Transaction(other._engine, other._url, other._begin)
+        transaction.take_over(other)
+        return transaction
+
+    @property
+    def connected(self) -> bool:
+        """Whether it holds a connection, which is to be given back."""
+        return self._connection is not None
+
     @property
     def begun(self) -> bool:
         """Whether the transaction has run a statement."""
@@ -50,14 +62,14 @@ class Transaction:
         with self._reporting():
             return await (await self._connected()).execute(statement, parameters)
 
-    async def fetch(self, statement: Query, values: Mapping[str, Any]) -> list[Record]:
+    async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
         """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
         with self._reporting():
             await self._connected()
             return await prepared(statement).fetch(self._driver, values)
 
     async def portions(
-        self, statement: Query, values: Mapping[str, Any], *, size: int = 1_000_000
+        self, statement: Statement, values: Mapping[str, Any], *, size: int = 1_000_000
     ) -> AsyncGenerator[list[Record]]:
         """The rows of a statement, as those of `fetch`, from a cursor: about `size` bytes of them at a time."""
         with self._reporting():
@@ -106,14 +118,19 @@ class Transaction:
             finally:
                 await connection.close()
 
+    def take_over(self, other: "Transaction") -> None:
+        """Takes the connection of another, and the transaction that is open there; the other has none from now on."""
+        self._connection, other._connection = other._connection, None
+        self._driver, other._driver = other._driver, None
+        self._open, other._open = other._open, False
+
     async def _connected(self, first: str = "") -> AsyncConnection:
         """The connection, with the transaction begun (and the statement `first` run, if it begins here)."""
         before = ""
         if self._connection is None:
             if self._spent is not None and (other := self._spent.take()) is not None:
-                before, other._open = "ROLLBACK; ", False
-                self._connection, other._connection = other._connection, None
-                self._driver = other._driver
+                self.take_over(other)
+                before, self._open = "ROLLBACK; " if self._open else "", False
             else:
                 self._connection = await self._engine.connect()
                 self._driver = (await self._connection.get_raw_connection()).driver_connection
@@ -131,10 +148,10 @@ class Transaction:
 
 
 class Spent:
-    """Transactions that have read all they were for, and are ended while their reader goes on with the answer.
+    """Transactions that have read all they were for, or are committed: closed while the caller goes on.
 
-    Whoever begins one before that takes the connection over, and ends the old one in the same message. So a reader
-    waits for the server twice less often.
+    Whoever begins one before that takes the connection over, and ends what was read there in the same message. So a
+    reader waits for the server twice less often, and a writer does not wait for the pool.
     """
 
     def __init__(self) -> None:
@@ -143,12 +160,13 @@ class Spent:
 
     def add(self, transaction: Transaction) -> None:
         """Has it closed as soon as the event loop comes to it."""
-        if transaction.begun:
-            self._waiting.append(transaction)
-            asyncio.get_running_loop().call_soon(self._close, transaction)
+        if transaction.connected:
+            left = Transaction.of(transaction)  # who still uses the other one by mistake meets nobody here
+            self._waiting.append(left)
+            asyncio.get_running_loop().call_soon(self._close, left)
 
     def take(self) -> Transaction | None:
-        """One that is still open."""
+        """One that is not closed yet."""
         return self._waiting.pop() if self._waiting else None
 
     async def wait(self) -> None:

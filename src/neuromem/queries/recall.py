@@ -2,13 +2,25 @@
 
 from typing import Any
 
-from sqlalchemy import UUID, Column, ColumnElement, Float, Integer, exists, literal, null, select, union_all
+from sqlalchemy import (
+    UUID,
+    Column,
+    ColumnElement,
+    Float,
+    Integer,
+    String,
+    bindparam,
+    exists,
+    literal,
+    null,
+    select,
+    union_all,
+)
 
 from memground.postgres.engine import Query
 from neuromem.models import Tables
 from neuromem.queries import memories, messages
 from neuromem.queries.scope import Shape, built_once, owned
-from neuromem.types import PROFILE_NAMESPACE
 
 
 @built_once
@@ -29,7 +41,8 @@ def begun(tables: Tables, shape: Shape, limit: int, *, turns: bool) -> Query:
     """(kind, id, score): what needs no vector, and what else of the user there is to read.
 
     MEMORY: what `memories.keyword_arm` finds for :words; TURN, only with `turns`: what `messages.keyword_arm` finds;
-    each best first. TURNS, RELATIONS, PROFILE: one row each, without id and score, if the user ever had any.
+    each best first. TURNS, RELATIONS, PROFILE: one row each, without id and score, if the user ever had any; entries of
+    the profile are those of :namespace.
     """
     found = memories.keyword_arm(tables, shape, limit).subquery("memories")
     parts = [select(literal(MEMORY, Integer).label("kind"), found.c.id, found.c.score)]
@@ -40,7 +53,7 @@ def begun(tables: Tables, shape: Shape, limit: int, *, turns: bool) -> Query:
     there = {
         TURNS: _any(turn.c.user_id, turn.c.session_id),
         RELATIONS: _any(edge.c.user_id, edge.c.source_id),
-        PROFILE: exists().where(owned(entry, "scope_id"), entry.c.namespace == PROFILE_NAMESPACE),
+        PROFILE: exists().where(owned(entry, "scope_id"), entry.c.namespace == bindparam("namespace", type_=String)),
     }
     nothing = null().cast(UUID), null().cast(Float)
     parts += [select(literal(kind, Integer), *nothing).where(some) for kind, some in there.items()]

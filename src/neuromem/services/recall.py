@@ -212,7 +212,7 @@ class RecallService:
         statement = recall.begun(
             self._tables, scope.shape, self._ranking.candidates, turns=question.include_conversations
         )
-        values = scope.values(words=keys(question.user_id, question.words))
+        values = scope.values(words=keys(question.user_id, question.words), namespace=PROFILE_NAMESPACE)
         begun = _Begun([], {}, set())
         for row in await self._session.fetch(statement, values):
             kind, key, score = row.values()

@@ -158,7 +158,7 @@ async def dead_letters(
             count = await client.retry_failed()
             asked.show({"replayed": count}, f"{count:,} changes will be tried again")
             return
-        letters = [_letter(each) for each in await client.failed(limit)]
+        letters = [_letter(each) for each in await client.failed(limit=limit)]
         failed = (await client.status()).failed
     if asked.as_json:
         asked.json({"failed": failed, "items": letters})

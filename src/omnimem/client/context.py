@@ -32,6 +32,8 @@ class Rooms:
     engine: SearchEngine
     worker: IndexWorker
     works: bool
+    loading: MemoryManager
+    """Has the indexes follow at once, whatever the mode."""
 
     def wake(self) -> None:
         """Something was written that a worker may have to follow."""
@@ -119,4 +121,5 @@ class Connection:
             worker=IndexWorker(storage, self.embedding, self.settings.jobs),
             # Elsewhere an inline write may leave a change to a worker too: when an index could not be reached.
             works=self.background and (mode == "async" or storage.outbox is not None),
+            loading=MemoryManager(storage.records, IndexSynchronizer(storage, self.embedding, "inline"), self.clock),
         )

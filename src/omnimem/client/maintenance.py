@@ -1,23 +1,21 @@
 """Calls that look after what is stored: verify, repair, export, import, and background work."""
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
-from memground.errors import ConflictError, InvalidInputError, UnavailableError, UnsupportedError
+from memground.errors import InvalidInputError, UnavailableError, UnsupportedError
 from memground.jobs import QueueStatus
-from memground.text import show
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import EVERYTHING, Memory, Scope
 from omnimem.models.base import instance, whole
 from omnimem.models.filter import MAX_LIMIT
-from omnimem.operations.manager import memory_key, replace_stored
+from omnimem.operations.loading import PART, Loader, numbered
+from omnimem.operations.manager import memory_key
 from omnimem.pipeline.reembedding import Reembedded, ReembedProgress
 from omnimem.pipeline.verification import Progress, Report, Verification
-from omnimem.storage.base import Change, FailedChange, StoredRecord, Work
-
-_PART = 500
-"""Records written in one transaction, a memory never torn apart."""
+from omnimem.storage.base import BuildProgress, FailedChange
 
 
 class Maintenance:
@@ -61,8 +59,8 @@ class Maintenance:
         self._for_all("status")
         return await self._opened_rooms.storage.status()
 
-    async def failed(self, limit: int = 100) -> list[FailedChange]:
-        """Changes that were tried as often as the policy says and failed, latest first. For the unbound client."""
+    async def failed(self, *, limit: int = 100) -> list[FailedChange]:
+        """Changes that failed for good, latest first; `retry_failed` tries them again. For the unbound client."""
         self._for_all("failed")
         return await self._opened_rooms.storage.queue.failed(whole(limit, "limit", 1, MAX_LIMIT))
 
@@ -111,7 +109,7 @@ class Maintenance:
         after = ""
         while True:
             async with truth.reading() as work:
-                part = await truth.scan(work, self._scope, after=after, memories=_PART)
+                part = await truth.scan(work, self._scope, after=after, memories=PART)
             if not part:
                 return
             for record in part:
@@ -123,22 +121,32 @@ class Maintenance:
         records: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
         *,
         skip_existing: bool = False,
+        bulk: bool = False,
+        progress: BuildProgress | None = None,
     ) -> int:
         """Stores what `export` gave, with the same ids and history; returns how many records.
+
+        `bulk`: for very many, as `load` does it: the memories are found when the call returns, and what makes searches
+        quick is made at the end where little was there before.
 
         It may be repeated with `skip_existing`: memories that are there already stay as they are. Raises
         InvalidInputError for a record that is none, is outside this client's scope, or breaks its memory's order, and
         ConflictError for a memory that is there, or was deleted here.
         """
         instance(skip_existing, "skip_existing", bool, "True or False")
+        instance(bulk, "bulk", bool, "True or False")
+        rooms = self._opened_rooms
+        manager = rooms.loading if bulk else rooms.manager
+        loader = Loader(rooms.storage, progress)
         stored = 0
-        part: list[Memory] = []
-        async for memory in self._read(records):
-            if len(part) >= _PART and memory.memory_id != part[-1].memory_id:
-                stored += await self._import_part(part, skip_existing)
-                part = []
-            part.append(memory)
-        stored += await self._import_part(part, skip_existing)
+
+        async def store(part: Sequence[Memory], before: asyncio.Task[object] | None) -> None:
+            nonlocal stored
+            stored += await manager.restore(part, before, skip_existing=skip_existing)
+
+        async with loader.indexes_built_after() if bulk else nullcontext():
+            await loader.run(_whole_memories(self._read(records)), store)
+        rooms.wake()
         return stored
 
     async def _read(
@@ -146,7 +154,8 @@ class Maintenance:
     ) -> AsyncIterator[Memory]:
         previous: Memory | None = None
         now = self._connection.clock.now()
-        async for number, value in _numbered(records):
+        async for position, value in numbered(records):
+            number = position + 1
             try:
                 memory = Memory.from_dict(value)
                 memory_key(memory.memory_id)
@@ -165,36 +174,6 @@ class Maintenance:
             yield memory
             previous = memory
 
-    async def _import_part(self, part: Sequence[Memory], skip_existing: bool) -> int:
-        rooms = self._opened_rooms
-        truth = rooms.storage.records
-        ids = list(dict.fromkeys(memory.memory_id for memory in part))
-        async with truth.reading() as work:
-            there = await truth.existing(work, ids) if ids else set[str]()
-        if there and not skip_existing:
-            raise ConflictError(f"memory {show(sorted(there)[0])} cannot be imported here: its id is taken")
-        new = [memory for memory in part if memory.memory_id not in there]
-        if not new:
-            return 0
-        records: list[StoredRecord] = []
-        for memory, follower in zip(new, [*new[1:], None], strict=True):
-            followed = follower is not None and follower.memory_id == memory.memory_id
-            end = follower.created_time if followed and follower is not None else None
-            records.append(StoredRecord(replace_stored(memory, is_latest=end is None), end))
-        firsts: dict[str, str] = {}
-        for memory in new:
-            firsts.setdefault(memory.memory_id, memory.record_id)
-        vectors = await rooms.synchronizer.prepare(new, {}, new=True)
-
-        async def body(work: Work) -> None:
-            await truth.insert(work, records, named=True)
-            await rooms.synchronizer.written(work, records, vectors, first=list(firsts.values()))
-
-        await truth.write(body)
-        await rooms.synchronizer.settle([Change.put(memory) for memory in new], vectors)
-        rooms.wake()
-        return len(records)
-
     def _for_all(self, call: str) -> None:
         if self._scope != EVERYTHING:
             raise UnsupportedError(f"{call} is about everybody's memories; call it on the client that is not bound")
@@ -208,15 +187,13 @@ class Maintenance:
         return self._connection.rooms
 
 
-async def _numbered(
-    records: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]],
-) -> AsyncIterator[tuple[int, Mapping[str, Any]]]:
-    number = 0
-    if isinstance(records, AsyncIterable):
-        async for value in records:
-            number += 1
-            yield number, value
-    else:
-        for value in records:
-            number += 1
-            yield number, value
+async def _whole_memories(records: AsyncIterable[Memory]) -> AsyncGenerator[list[Memory]]:
+    """Records in parts, a memory never torn apart."""
+    part: list[Memory] = []
+    async for memory in records:
+        if len(part) >= PART and memory.memory_id != part[-1].memory_id:
+            yield part
+            part = []
+        part.append(memory)
+    if part:
+        yield part

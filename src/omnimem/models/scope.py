@@ -59,7 +59,9 @@ class Scope(Value):
     @property
     def tags(self) -> tuple[str, ...]:
         """The namespace as sorted tags `ns.key:value`, with `:` and `%` percent-encoded in key and value."""
-        return tuple(sorted(f"{_PREFIX}{_coded(k)}:{_coded(v)}" for k, v in (self.namespace or {}).items()))
+        if not self.namespace:
+            return ()
+        return tuple(sorted(f"{_PREFIX}{_coded(k)}:{_coded(v)}" for k, v in self.namespace.items()))
 
     @classmethod
     def with_tags(cls, dimensions: Mapping[str, str | None], tags: tuple[str, ...] | list[str]) -> "Scope":

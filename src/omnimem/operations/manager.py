@@ -1,5 +1,6 @@
 """MemoryManager: creates, changes and deletes memories, and has the indexes follow."""
 
+import asyncio
 import re
 import uuid
 from collections.abc import Mapping, Sequence
@@ -24,9 +25,8 @@ _ID = re.compile(r"[^\s\x00-\x1f\x7f]{1,200}")
 class Indexes(Protocol):
     """What a manager tells of its writes (`omnimem.pipeline.IndexSynchronizer`)."""
 
-    async def prepare(
-        self, memories: Sequence[Memory], known: Mapping[str, Vector], *, new: bool = False
-    ) -> dict[str, Vector]: ...
+    async def known(self, work: Work, memories: Sequence[Memory]) -> dict[str, Vector]: ...
+    async def prepare(self, memories: Sequence[Memory], known: Mapping[str, Vector]) -> dict[str, Vector]: ...
     def ready(self, memory: Memory, vectors: Mapping[str, Vector]) -> bool: ...
     async def written(
         self, work: Work, records: Sequence[StoredRecord], vectors: Mapping[str, Vector], *, first: Sequence[str] = ()
@@ -43,24 +43,55 @@ class MemoryManager:
         self._indexes = indexes
         self._clock = clock
 
-    async def create(self, new: Sequence[NewMemory]) -> Sequence[Memory]:
-        """Stores memories, all or none."""
+    async def create(self, new: Sequence[NewMemory], after: asyncio.Task[object] | None = None) -> Sequence[Memory]:
+        """Stores memories, all or none; `after` something else is done, or none where that fails."""
         if len(new) > MAX_CREATED:
             raise InvalidInputError(f"{len(new):,} memories at once; at most {MAX_CREATED:,} are accepted")
         if not new:
             return []
         drafts = [first_record(memory, self._clock.now()) for memory in new]
-        vectors = await self._indexes.prepare(drafts, {}, new=True)
+        vectors = await self._indexes.prepare(drafts, {})
         now = self._clock.now()  # after the model worked: what was not there at a moment is not found as of it
         stored = [StoredRecord(_dated(draft, now), None) for draft in drafts]
 
         async def body(work: Work) -> None:
             await self._records.insert(work, stored)
             await self._indexes.written(work, stored, vectors, first=[record.memory.record_id for record in stored])
+            await done(after)
 
         await self._records.write(body)
         await self._indexes.settle([Change.put(record.memory) for record in stored], vectors)
         return [record.memory for record in stored]
+
+    async def restore(
+        self, memories: Sequence[Memory], after: asyncio.Task[object] | None = None, *, skip_existing: bool = False
+    ) -> int:
+        """Stores whole memories with all their records, all or none, as they were elsewhere; returns how many records.
+
+        `skip_existing`: those that are there stay as they are, else they are a ConflictError. `after`: see `create`.
+        """
+        ids = list(dict.fromkeys(memory.memory_id for memory in memories))
+        if not ids:
+            return 0
+        async with self._records.reading() as work:
+            known = await self._records.existing(work, ids)
+        vectors = await self._indexes.prepare([memory for memory in memories if memory.memory_id not in known], {})
+        await done(after)  # which may have stored some of these
+
+        async def body(work: Work) -> list[Memory]:
+            there = await self._records.existing(work, ids)
+            if there and not skip_existing:
+                raise ConflictError(f"memory {show(sorted(there)[0])} cannot be imported here: its id is taken")
+            # Of one that was deleted meanwhile there is no vector; it was there, so it is left out as well.
+            new = [memory for memory in memories if memory.memory_id not in there | known]
+            records, firsts = _lives(new)
+            await self._records.insert(work, records, named=True)
+            await self._indexes.written(work, records, vectors, first=firsts)
+            return new
+
+        new = await self._records.write(body)
+        await self._indexes.settle([Change.put(memory) for memory in new], vectors)
+        return len(new)
 
     async def update(
         self, memory_id: str, scope: Scope, changes: Mapping[str, Any], *, expected_version: int | None = None
@@ -74,26 +105,28 @@ class MemoryManager:
             whole(expected_version, "expected_version", 0, MAX_VERSION)
         async with self._records.reading() as work:
             current = await self._records.get(work, memory_id, scope)
-        vectors: dict[str, Vector] = {}
+            draft = successor(_checked_current(current, memory_id, expected_version), changes, self._clock.now())
+            vectors = await self._indexes.known(work, [draft])
 
-        async def body(work: Work) -> tuple[Memory | None, Memory | None]:
-            """(what is the latest, what became it); None where the model has to be asked first."""
+        async def body(work: Work) -> tuple[Memory, bool]:
+            """The next record, and whether it was stored: the model may have to be asked first."""
             latest = await self._records.lock(work, memory_id, scope)
             record = successor(_checked_current(latest, memory_id, expected_version), changes, self._clock.now())
             if not self._indexes.ready(record, vectors):
-                return latest, None
+                vectors.update(await self._indexes.known(work, [record]))
+            if not self._indexes.ready(record, vectors):
+                return record, False
             await self._records.supersede(work, record)
             await self._indexes.written(work, [StoredRecord(record, None)], vectors)
-            return latest, record
+            return record, True
 
         while True:
-            draft = successor(_checked_current(current, memory_id, expected_version), changes, self._clock.now())
             # The model works while nothing is locked. What it needs may change meanwhile, then it is asked again.
             vectors = await self._indexes.prepare([draft], vectors)
-            current, record = await self._records.write(body)
-            if record is not None:
-                await self._indexes.settle([Change.put(record)], vectors)
-                return record
+            draft, stored = await self._records.write(body)
+            if stored:
+                await self._indexes.settle([Change.put(draft)], vectors)
+                return draft
 
     async def delete(self, memory_id: str, scope: Scope) -> int:
         """Removes all records of a memory, for good; returns how many. Raises NotFoundError."""
@@ -141,6 +174,24 @@ class MemoryManager:
         """How many memories there are."""
         async with self._records.reading() as work:
             return await self._records.count(work, selection)
+
+
+async def done(before: asyncio.Task[object] | None) -> None:
+    """Waits for something else; raises what made it fail."""
+    if before is not None:
+        await asyncio.shield(before)
+
+
+def _lives(memories: Sequence[Memory]) -> tuple[list[StoredRecord], list[str]]:
+    """Records of whole memories as they are stored, and the ids of those that are their memory's first."""
+    records: list[StoredRecord] = []
+    firsts: dict[str, str] = {}
+    for memory, follower in zip(memories, [*memories[1:], None], strict=True):
+        followed = follower is not None and follower.memory_id == memory.memory_id
+        end = follower.created_time if followed and follower is not None else None
+        records.append(StoredRecord(replace_stored(memory, is_latest=end is None), end))
+        firsts.setdefault(memory.memory_id, memory.record_id)
+    return records, list(firsts.values())
 
 
 def first_record(new: NewMemory, now: datetime) -> Memory:

@@ -61,12 +61,25 @@ class IndexSynchronizer:
         self._storage = storage
         self._embedding = embedding
 
-    async def prepare(self, memories: Sequence[Memory], known: Vectors, *, new: bool = False) -> dict[str, Vector]:
-        """The vectors a write of these records will need, `known` ones included. Before any transaction.
+    async def known(self, work: Work, memories: Sequence[Memory]) -> dict[str, Vector]:
+        """Of the vectors a write of these records will need, those the memories have or had, by the hash of their text.
 
-        `new`: no memory was there before. Raises what the embedding model raises; asynchronously nothing is needed.
+        `work`: a transaction of the truth.
         """
-        return await self.embedded(memories, known, new=new) if self._inline else {}
+        if not self._inline:
+            return {}
+        pairs = {
+            (memory.memory_id, content_hash(text)) for memory in memories for text in vector_texts(memory).values()
+        }
+        found = await self._storage.vectors.known(work if self._together else None, pairs)
+        return {digest: vector for (_, digest), vector in found.items()}
+
+    async def prepare(self, memories: Sequence[Memory], known: Vectors) -> dict[str, Vector]:
+        """The vectors a write of these records will need: the model makes those that are not `known`.
+
+        Before any transaction. Raises what the embedding model raises; asynchronously nothing is needed.
+        """
+        return await self.embedded(memories, known, new=True) if self._inline else {}
 
     def ready(self, memory: Memory, vectors: Vectors) -> bool:
         """Whether all vectors of a record are there."""

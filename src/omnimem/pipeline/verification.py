@@ -57,6 +57,9 @@ class Verification:
         differing memories anew."""
         memories = records = count = repaired = 0
         shown: list[Difference] = []
+        if repair:
+            for index in (self._storage.vectors, self._storage.keywords):
+                await index.build()
         async for found, part in self._parts(scope, after):
             memories += len({record.memory.memory_id for record in part})
             records += len(part)

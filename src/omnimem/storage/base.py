@@ -237,6 +237,10 @@ class Candidate:
     decided: bool = True
 
 
+type BuildProgress = Callable[[str, int, int | None], object]
+"""Told a step of long work, how much of it is done, and of how much (None: not known)."""
+
+
 class Index[Entry, Content](StorageProtocol):
     """What both kinds of index do.
 
@@ -248,7 +252,7 @@ class Index[Entry, Content](StorageProtocol):
     @abstractmethod
     async def apply(self, work: Work | None, entries: Sequence[Entry], *, refresh: bool = False) -> None:
         """Takes in records. The newest of a memory is found now, the others by `as_of`. `refresh`: by the next search
-        already, at whatever cost.
+        already, at whatever cost. `work`: the truth's transaction, in which nobody else changes these memories.
 
         Raises InvalidInputError where it cannot take in one of them, and UnavailableError.
         """
@@ -260,6 +264,15 @@ class Index[Entry, Content](StorageProtocol):
     @abstractmethod
     async def reset(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         """Forgets memories, and that they were removed, so that they can be taken in anew."""
+
+    async def put_off(self) -> None:
+        """Many memories are about to come: what is quicker made from all of them at once is put off until `build`.
+
+        What is found meanwhile stays right, though it may take longer. Default: nothing is put off.
+        """
+
+    async def build(self, progress: BuildProgress | None = None) -> None:
+        """Makes what was put off, also by who was stopped before its end. Others go on meanwhile."""
 
     @abstractmethod
     async def contents(self, work: Work | None, memory_ids: Sequence[str]) -> dict[str, Content]:

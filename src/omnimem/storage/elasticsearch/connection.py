@@ -22,6 +22,10 @@ _BULK_ITEMS = 1_000
 _OLDEST = (8, 10)
 
 
+class MissingIndexError(UnavailableError):
+    """There is no such index, or it stands behind another alias by now."""
+
+
 @dataclass(frozen=True, eq=False)
 class Write:
     """One document's write: `action` "index", "create" or "delete", its options, and the document."""
@@ -167,14 +171,22 @@ class Connection:
                 failed.append(Refusal(write, result["status"], str(why.get("type")), str(why.get("reason"))[:500]))
         return failed
 
-    def _refused(self, error: Any) -> ConfigurationError:
+    def missing(self, what: str) -> MissingIndexError:
+        return MissingIndexError(
+            f"Elasticsearch at {self.settings.location} has no index {what}; open the storage again, which makes it, "
+            "and repair"
+        )
+
+    def _refused(self, error: Any) -> ConfigurationError | MissingIndexError:
+        if error.status_code == 404 and error.message == "index_not_found_exception":
+            return self.missing(str(error.body["error"].get("index")))
         what = "the login" if error.status_code in (401, 403) else "a request"
         return ConfigurationError(
             f"Elasticsearch at {self.settings.location} refused {what}: {error.status_code} {str(error)[:500]}"
         )
 
     def _unreachable(self, error: Any) -> ConfigurationError | UnavailableError:
-        if "certificate verify failed" in str(error).lower():
+        if "certificate_verify_failed" in f"{error.message} {error.errors}".lower():
             return ConfigurationError(
                 f"the certificate of Elasticsearch at {self.settings.location} is not trusted; ca_certs names the file "
                 "of who signed it"

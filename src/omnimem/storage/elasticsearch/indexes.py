@@ -10,7 +10,7 @@ import logging
 import re
 from typing import Any
 
-from memground.errors import ConfigurationError, UnavailableError
+from memground.errors import ConfigurationError
 from omnimem.storage.elasticsearch.connection import Connection
 from omnimem.storage.elasticsearch.mapping import MAPPING_VERSION, index_settings, mappings
 
@@ -56,10 +56,16 @@ class Indexes:
                     )
 
     async def written(self) -> list[str]:
-        """What follows the names of the indexes that a write goes to: "", and "-next" while there are such."""
+        """What follows the names of the indexes that a write goes to, in this order: "-next" while there are such, "".
+
+        So a write that meets the switch is in the new index in any case: under the one name or under the other.
+        """
+        return [_NEXT, ""] if await self.building() else [""]
+
+    async def building(self) -> bool:
+        """Whether the indexes are being made anew."""
         name = self.memories + _NEXT
-        building = await self._connection.run(lambda client: client.indices.exists_alias(name=name))
-        return ["", _NEXT] if building else [""]
+        return await self._connection.run(lambda client: client.indices.exists_alias(name=name))
 
     async def refresh(self, which: str) -> None:
         """Makes all that was written findable."""
@@ -74,7 +80,7 @@ class Indexes:
             if await self._behind(alias + _NEXT) is None:
                 current = await self._behind(alias)
                 if current is None:
-                    raise UnavailableError(f"there is no index {alias} at {self._connection.settings.location}")
+                    raise self._connection.missing(alias)
                 await self._create(_following(alias, current), alias + _NEXT)
 
     async def switch(self) -> None:
@@ -116,7 +122,7 @@ class Indexes:
             count = await self._connection.run(lambda client, alias=alias: client.count(index=alias))
             size = total.get("store", {}).get("size_in_bytes", 0) / 1_048_576
             found[alias] = f"{index}: {count['count']:,} documents, {size:,.1f} MiB"
-        if len(await self.written()) > 1:
+        if await self.building():
             found["rebuild"] = "going on, or broken off: run it again, or abandon it"
         return found
 

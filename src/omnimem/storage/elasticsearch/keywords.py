@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import logging
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from omnimem.storage.base import (
     Work,
 )
 from omnimem.storage.elasticsearch.conditions import DECIDED, condition
-from omnimem.storage.elasticsearch.connection import Connection, Refusal, Write
+from omnimem.storage.elasticsearch.connection import Connection, MissingIndexError, Refusal, Write
 from omnimem.storage.elasticsearch.documents import document, encoded, opaque, reduced, scope_filters
 from omnimem.storage.elasticsearch.facts import microseconds, moment
 from omnimem.storage.elasticsearch.indexes import Indexes
@@ -85,27 +85,31 @@ class ElasticsearchKeywords(KeywordIndex):
     async def apply(self, work: Work | None, entries: Sequence[KeywordEntry], *, refresh: bool = False) -> None:
         _alone(work)
         for start in range(0, len(entries), _BATCH):
-            for suffix in await self.indexes.written():
-                await self._apply(entries[start : start + _BATCH], suffix, refresh)
+            part = entries[start : start + _BATCH]
+            await self._everywhere(lambda suffix, part=part: self._apply(part, suffix, refresh))
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         _alone(work)
         if ids := sorted(set(memory_ids)):
-            for suffix in await self.indexes.written():
-                await self._remove(ids, suffix)
+            await self._everywhere(lambda suffix: self._remove(ids, suffix))
 
     async def reset(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         _alone(work)
         if ids := sorted(set(memory_ids)):
-            for suffix in await self.indexes.written():
-                current = self.indexes.memories + suffix
-                newest = {"version": _LAST, "version_type": "external_gte"}
-                await self._write([Write("delete", current, _id(key), newest) for key in ids])
-                await self._clear(ids, suffix)
+            await self._everywhere(lambda suffix: self._forget(ids, suffix))
 
     async def refresh(self) -> None:
         """Makes all that was written findable now rather than within the refresh interval."""
         await self.indexes.refresh(self.indexes.both)
+
+    async def _everywhere(self, write: Callable[[str], Awaitable[None]]) -> None:
+        """Writes to the indexes in use, and before to those that are being made; these may be in use meanwhile."""
+        for suffix in await self.indexes.written():
+            try:
+                await write(suffix)
+            except MissingIndexError:
+                if not suffix:
+                    raise
 
     async def _apply(self, entries: Sequence[KeywordEntry], suffix: str, refresh: bool) -> None:
         # A tombstone guards its memory's place among the memories. The history is guarded by looking: before, so that
@@ -147,6 +151,12 @@ class ElasticsearchKeywords(KeywordIndex):
         )
         await self._clear(ids, suffix)
 
+    async def _forget(self, ids: Sequence[str], suffix: str) -> None:
+        newest = {"version": _LAST, "version_type": "external_gte"}
+        current = self.indexes.memories + suffix
+        await self._write([Write("delete", current, _id(key), newest) for key in ids])
+        await self._clear(ids, suffix)
+
     async def _clear(self, ids: Sequence[str], suffix: str) -> None:
         """Deletes all that the history has of some memories."""
         history = self.indexes.history + suffix
@@ -172,12 +182,7 @@ class ElasticsearchKeywords(KeywordIndex):
             if failure.status == _CONFLICT:
                 continue
             if failure.status == _MISSING:
-                if failure.write.index.endswith(self.indexes.next):
-                    continue  # the rebuild ended, and what was made has taken the old one's place
-                raise UnavailableError(
-                    f"Elasticsearch at {self.location} has no index {failure.write.index}; open the storage again, "
-                    "which makes it, and repair"
-                )
+                raise self.connection.missing(failure.write.index)
             if failure.status != _MALFORMED:
                 raise UnavailableError(
                     f"Elasticsearch at {self.location} takes no writes into {failure.write.index}: {failure.reason}"
@@ -281,10 +286,14 @@ class ElasticsearchKeywords(KeywordIndex):
         """
         await self.indexes.begin()
         yield
-        await self._copy_tombstones()
-        await self.indexes.refresh(self.indexes.memories + self.indexes.next)
-        await self.indexes.refresh(self.indexes.history + self.indexes.next)
-        await self.indexes.switch()
+        try:
+            await self._copy_tombstones()
+            await self.indexes.refresh(self.indexes.memories + self.indexes.next)
+            await self.indexes.refresh(self.indexes.history + self.indexes.next)
+            await self.indexes.switch()
+        except MissingIndexError:
+            if await self.indexes.building():
+                raise  # else somebody else's rebuild was as far, and switched
 
     async def abandon(self) -> None:
         """Gives up a rebuild that broke off."""

@@ -1,8 +1,8 @@
 """What the driver raises, as errors of ours; and addresses without their passwords."""
 
+import re
 from collections.abc import Generator
 from contextlib import contextmanager
-from urllib.parse import urlsplit
 
 from bson.errors import BSONError
 from pymongo.errors import (
@@ -20,12 +20,15 @@ from pymongo.errors import (
 from memground.errors import ConfigurationError, ConflictError, InvalidInputError, MemoryStoreError, UnavailableError
 
 TRANSIENT, UNKNOWN = "TransientTransactionError", "UnknownTransactionCommitResult"
+_USER = re.compile(r"[\w.%+-]{1,100}")
 _DUPLICATE = 11000
 _LOGIN = (13, 18, 8000)
 """Unauthorized, AuthenticationFailed, and what the cloud says for both."""
-_SIZE = (10334, 17280, 17419, 17420, 257, 344)
-"""A document, a key or a transaction is too large."""
-_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 9001, 10107, 11600, 11601, 11602, 13435, 13436)
+_SIZE = (10334, 17280, 17419, 17420)
+"""A document or a key is too large."""
+_TRANSACTION_SIZE = (257, 388)
+"""A transaction is too large for an entry of the oplog, or for the cache."""
+_AWAY = (6, 7, 50, 89, 91, 112, 189, 246, 262, 290, 365, 9001, 10107, 11600, 11601, 11602, 13435, 13436)
 """Unreachable, stopping, electing, too slow, in the way of others: trying again may work."""
 
 
@@ -38,14 +41,14 @@ class Duplicate(ConflictError):
 
 
 def redact(url: str) -> str:
-    """Scheme, user, hosts and database of an address: no password, no option."""
-    try:
-        parts = urlsplit(url)
-        user, at, hosts = parts.netloc.rpartition("@")
-    except ValueError:
-        return f"{url.partition('://')[0][:20]}://…"
-    login = f"{user.partition(':')[0]}{':***' if ':' in user else ''}@" if at else ""
-    return f"{parts.scheme}://{login}{hosts}{parts.path}"
+    """Scheme, user, hosts and database of an address: no password, no option. Of one that is misspelt, less."""
+    scheme, _, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    if "?" in login:  # no login at all, or one that nobody can tell from options
+        return f"{scheme[:20]}://…"
+    user, colon, _ = login.partition(":")
+    shown = user if _USER.fullmatch(user) else "…"
+    return f"{scheme[:20]}://{shown + (':***' if colon else '') + '@' if at else ''}{place.partition('?')[0]}"
 
 
 @contextmanager
@@ -66,6 +69,11 @@ def translated(error: Exception, url: str) -> MemoryStoreError:
         return Duplicate(f"{where} has such a value already: {said}")
     if _codes(error) & set(_LOGIN):
         return ConfigurationError(f"{where} refused the login: {said}")
+    if _codes(error) & set(_TRANSACTION_SIZE):
+        return InvalidInputError(
+            f"{where} cannot keep so much in one transaction: {said}; "
+            "write less at once, or give the server a larger cache"
+        )
     if isinstance(error, DocumentTooLarge | BSONError) or _codes(error) & set(_SIZE):
         return InvalidInputError(f"{where} cannot keep this: {said}")
     if isinstance(error, ConnectionFailure | OSError):

@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import CollectionInvalid
+from pymongo.errors import CollectionInvalid, OperationFailure
 
 from memground.errors import ConfigurationError
 from omnimem.models.scope import DIMENSIONS
@@ -17,6 +17,8 @@ MEMORIES, TOMBSTONES, LOCKS, OUTBOX, META = (
 RELAY = "relay"
 """The id of the lease among `META`."""
 _LOCK_SECONDS = 86_400
+_EXISTS = 48
+"""What the server says where another client made the same meanwhile."""
 _NEWEST = [("is_latest", ASCENDING), ("version", DESCENDING), ("memory_id", DESCENDING)]
 """Behind what a listing asks for: it reads the latest records, or all, newest first, and sorts nothing."""
 
@@ -54,7 +56,10 @@ async def _first_schema(database: AsyncDatabase[Document]) -> None:
         try:
             await database.create_collection(name)
         except CollectionInvalid:
-            continue  # another client makes the same
+            continue
+        except OperationFailure as error:
+            if error.code != _EXISTS:
+                raise
     await database[MEMORIES].create_indexes(memory_indexes())
     await database[LOCKS].create_index("held_time", name="ix_memory_locks_held", expireAfterSeconds=_LOCK_SECONDS)
     await database[OUTBOX].create_indexes(

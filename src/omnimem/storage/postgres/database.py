@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
+from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import DRIVER_ERRORS, check_url, make_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate
@@ -225,6 +226,18 @@ class Database:
         await migrate(engine, MIGRATIONS, self.schema, {"dims": self.dims})
         async with engine.begin() as connection:
             await self._check_model(connection)
+            await self._check_indexes(connection)
+
+    async def _check_indexes(self, connection: AsyncConnection) -> None:
+        t = self.tables
+        dear = dear_indexes((t.vectors, t.vector_history, t.keywords, t.keyword_history))
+        if gone := await missing(connection, dear):
+            _log.warning(
+                "%d indexes of schema %r are missing: many memories are being loaded, or that was cut short. Searches "
+                "are right but slow; the end of the load makes them, and so does `omnimem repair`",
+                len(gone),
+                self.schema,
+            )
 
     async def _check_model(self, connection: AsyncConnection) -> None:
         """Records the model in a new database, refuses another model in an old one; finds the tables in use."""

@@ -7,10 +7,12 @@ from sqlalchemy import Table, Text, any_, bindparam, literal, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.postgres.arms import KeywordArm
+from memground.postgres.building import build_missing, drop_where_few
 from memground.postgres.engine import Query
 from memground.words import asked, keys, words
 from omnimem.models.scope import Scope
 from omnimem.storage.base import (
+    BuildProgress,
     Candidate,
     Capabilities,
     Indexed,
@@ -54,7 +56,14 @@ class PostgresKeywords(KeywordIndex):
             return [{"content_hash": entry.content_hash, **numbered}]
 
         async with self._database.joined(work) as tx:
-            await self._gate.apply(tx, [entry.record for entry in entries], rows)
+            await self._gate.apply(tx, [entry.record for entry in entries], rows, held=work is not None)
+
+    async def put_off(self) -> None:
+        await drop_where_few(self._database.engine, (self._tables.keywords, self._tables.keyword_history))
+
+    async def build(self, progress: BuildProgress | None = None) -> None:
+        tables = (self._tables.keywords, self._tables.keyword_history)
+        await build_missing(self._database.engine, tables, self._database.dims, progress)
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:

@@ -3,11 +3,14 @@
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
+from asyncpg import UniqueViolationError
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    DateTime,
     Text,
     and_,
     any_,
@@ -21,16 +24,16 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import IntegrityError
 
 from memground.errors import ConflictError
+from memground.postgres.bulk import driver_lists, given, insertion
 from memground.postgres.engine import Query, lock_names, locking
 from omnimem.models import Memory, Scope
 from omnimem.storage.base import Capabilities, RecordStore, Selection, StoredRecord, Work
 from omnimem.storage.flat import flatten, stored, taken, unflatten
 from omnimem.storage.postgres.conditions import AS_OF, Shape, built_once, scope_values, values
 from omnimem.storage.postgres.database import Database
-from omnimem.storage.postgres.tables import Tables
+from omnimem.storage.postgres.tables import SCOPE_COLUMNS, Tables
 
 
 class PostgresRecords(RecordStore):
@@ -58,8 +61,8 @@ class PostgresRecords(RecordStore):
             if named:
                 await self._check_names(tx, sorted({record.memory.memory_id for record in records}))
             try:
-                await tx.execute(insert(self._tables.memories), [flatten(record) for record in records])
-            except IntegrityError as error:
+                await tx.fetch(insertion(self._tables.memories, _COLUMNS), _given(self._tables, records))
+            except UniqueViolationError as error:
                 raise ConflictError(taken(records)) from error
 
     async def _check_names(self, tx: Any, memory_ids: list[str]) -> None:
@@ -81,14 +84,13 @@ class PostgresRecords(RecordStore):
         return f"{self._database.schema}/memory/{memory_id}"
 
     async def supersede(self, work: Work, successor: Memory) -> None:
-        table = self._tables.memories
+        given = {
+            "memory_id": successor.memory_id,
+            "ended": successor.created_time,
+            **_given(self._tables, [StoredRecord(successor, None)]),
+        }
         async with self._database.joined(work) as tx:
-            await tx.execute(
-                update(table)
-                .where(table.c.memory_id == successor.memory_id, table.c.is_latest)
-                .values(is_latest=False, superseded_time=successor.created_time)
-            )
-            await tx.execute(insert(table), [flatten(StoredRecord(successor, None))])
+            await tx.fetch(_superseding(self._tables), given)
 
     async def remove(self, work: Work, memory_id: str, at: datetime) -> int:
         table = self._tables.memories
@@ -175,6 +177,23 @@ _LIMIT = bindparam("limit", type_=BigInteger)
 _MEMORY = bindparam("memory_id", type_=Text)
 
 
+@lru_cache
+def _superseding(tables: Tables) -> Query:
+    """Ends the latest record of :memory_id at :ended and inserts the one after it."""
+    t = tables.memories
+    ended = (
+        update(t)
+        .where(t.c.memory_id == _MEMORY, t.c.is_latest)
+        .values(is_latest=False, superseded_time=bindparam("ended", type_=DateTime(timezone=True)))
+        .returning(t.c.record_id)
+        .cte("ended")
+    )
+    first = select(func.count()).select_from(ended).scalar_subquery()  # or both would be the latest for a moment
+    source, read = given(t, _COLUMNS, "given")
+    new = insert(t).from_select(_COLUMNS, select(*read).select_from(source).where(first >= 0))
+    return select(new.returning(t.c.record_id).cte("successor"))
+
+
 @built_once
 def _one(tables: Tables, shape: Shape, which: str) -> Query:
     t = tables.memories
@@ -259,3 +278,15 @@ def _scan(tables: Tables, shape: Shape) -> Query:
 def _existing(tables: Tables, shape: Shape) -> Query:
     t = tables.memories
     return select(t.c.memory_id).where(and_(t.c.memory_id == any_(_texts("ids")), t.c.is_latest))
+
+
+_COLUMNS = (
+    "record_id", "memory_id", "version", "is_latest", *SCOPE_COLUMNS, "text", "data", "content_schema", "metadata",
+    "type", "sources", "index_hint", "created_time", "superseded_time", "event_time", "valid_time_from",
+    "valid_time_to",
+)  # fmt: skip
+
+
+def _given(tables: Tables, records: Sequence[StoredRecord]) -> dict[str, list[Any]]:
+    """Records as the values of a statement."""
+    return driver_lists(tables.memories, _COLUMNS, [flatten(record) for record in records], "given")

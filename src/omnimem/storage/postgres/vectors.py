@@ -9,8 +9,10 @@ from sqlalchemy import REAL, Table, Text, any_, bindparam, cast, func, null, sel
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.postgres.arms import Scan, approximate_settings, is_few
+from memground.postgres.building import build_missing, drop_where_few
 from memground.postgres.engine import Query
 from omnimem.storage.base import (
+    BuildProgress,
     Candidate,
     Capabilities,
     Indexed,
@@ -74,7 +76,14 @@ class PostgresVectors(VectorIndex):
             ]
 
         async with self._database.joined(work) as tx:
-            await self._gate.apply(tx, [entry.record for entry in entries], rows)
+            await self._gate.apply(tx, [entry.record for entry in entries], rows, held=work is not None)
+
+    async def put_off(self) -> None:
+        await drop_where_few(self._database.engine, (self._tables.vectors, self._tables.vector_history))
+
+    async def build(self, progress: BuildProgress | None = None) -> None:
+        tables = (self._tables.vectors, self._tables.vector_history)
+        await build_missing(self._database.engine, tables, self._database.dims, progress)
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:

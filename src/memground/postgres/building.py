@@ -1,0 +1,154 @@
+"""Indexes that are made of all rows at once, instead of being kept up row by row while many rows come.
+
+For HNSW and GIN that takes a fraction of the time. Searches are right without them, since what an index finds is also
+found by comparing every row, only slower.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+from sqlalchemy import Index, Table, func, select, text
+from sqlalchemy.dialects.postgresql import asyncpg
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.schema import CreateIndex
+
+from memground.postgres.arms import is_few
+from memground.postgres.engine import TIMED_OUT, sqlstate
+from memground.postgres.own_index import alone, building_memory
+from memground.postgres.pooler import driver_of, is_direct, run_alone
+from memground.postgres.statistics import freshen
+
+_log = logging.getLogger("memground.indexes")
+
+type BuildProgress = Callable[[str, int, int | None], Any]
+"""Told an index, how many pages of its table were read, and of how many (None: not known)."""
+
+_DEAR = ("hnsw", "gin")
+_DIALECT = asyncpg.dialect()
+_PATIENCE = "2s"
+_AGAIN_SECONDS = 0.3
+
+
+def dear_indexes(tables: Sequence[Table]) -> list[Index]:
+    """The indexes of the tables that cost more to keep up row by row than to make at once, in a steady order."""
+    found = [index for table in tables for index in table.indexes if _method(index) in _DEAR]
+    return sorted(found, key=lambda index: str(index.name))
+
+
+async def missing(connection: AsyncConnection, indexes: Sequence[Index]) -> list[Index]:
+    """Those of the indexes that are not there, or were left half made."""
+    complete = await connection.scalars(
+        text(
+            "SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE i.indisvalid AND n.nspname = :schema AND c.relname = ANY(:names)"
+        ),
+        {"schema": _schema(indexes), "names": [str(index.name) for index in indexes]},
+    )
+    there = set(complete)
+    return [index for index in indexes if index.name not in there]
+
+
+async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
+    """Drops the dear indexes, where no table has more rows than are compared one by one anyway.
+
+    False, and nothing is done, where there are more, or where others hold a table for two seconds.
+    """
+    try:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
+            for table in tables:
+                if not await connection.scalar(is_few(table, [])):
+                    return False
+            for index in dear_indexes(tables):
+                await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {_quoted(index)}")
+    except DBAPIError as error:
+        if sqlstate(error) != TIMED_OUT:
+            raise
+        _log.info("indexes of %s are in use and are kept up row by row", tables[0].name)
+        return False
+    return True
+
+
+async def build_missing(
+    engine: AsyncEngine, tables: Sequence[Table], dims: int, progress: BuildProgress | None = None
+) -> list[str]:
+    """Makes the dear indexes that are missing, and returns their names. Readers and writers go on meanwhile.
+
+    Of several programs one makes them, the others wait for it.
+    """
+    indexes = dear_indexes(tables)
+    while True:
+        async with alone(engine, f"build/{tables[0].fullname}") as first, engine.connect() as connection:
+            wanted = await missing(connection, indexes)
+            if not wanted:
+                return []
+            if first:
+                await freshen(engine, _schema(indexes))  # how much memory it takes is told by how many rows there are
+                for index in wanted:
+                    await _build(engine, connection, index, dims, progress)
+                return [str(index.name) for index in wanted]
+        await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _build(
+    engine: AsyncEngine, connection: AsyncConnection, index: Index, dims: int, progress: BuildProgress | None
+) -> None:
+    await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {_quoted(index)}")
+    table = index.table
+    assert table is not None
+    rows = await connection.scalar(select(func.count()).select_from(table)) if _method(index) == "hnsw" else 0
+    # A setting stays with the connection, which behind a pooler is everybody's: there the server's own must do.
+    roomy = await is_direct(await driver_of(connection))
+    if roomy:
+        await run_alone(connection, f"SET maintenance_work_mem = '{building_memory(rows or 0, dims)}MB'")
+    made = str(CreateIndex(index).compile(dialect=_DIALECT))
+    watch = asyncio.create_task(_watch(engine, index, progress)) if progress is not None else None
+    try:
+        await run_alone(connection, made.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+    finally:
+        if watch is not None:
+            watch.cancel()
+            await asyncio.gather(watch, return_exceptions=True)
+    if roomy:
+        await run_alone(connection, "RESET maintenance_work_mem")
+
+
+async def _watch(engine: AsyncEngine, index: Index, progress: BuildProgress) -> None:
+    """Tells how far an index is until it is cancelled."""
+    asked = text(
+        "SELECT blocks_done, blocks_total FROM pg_catalog.pg_stat_progress_create_index "
+        "WHERE relid = to_regclass(:table)"
+    )
+    assert index.table is not None
+    table = _DIALECT.identifier_preparer.format_table(index.table)
+    progress(str(index.name), 0, None)
+    while True:
+        await asyncio.sleep(_AGAIN_SECONDS)
+        with suppress(DBAPIError):  # whoever builds tells what is wrong
+            async with engine.connect() as connection:
+                row = (await connection.execute(asked, {"table": table})).first()
+            if row is not None and row.blocks_total:
+                progress(str(index.name), row.blocks_done, row.blocks_total)
+
+
+def _method(index: Index) -> str:
+    return str(index.dialect_options["postgresql"]["using"] or "btree")
+
+
+def _schema(indexes: Sequence[Index]) -> str:
+    table = indexes[0].table
+    assert table is not None
+    return table.schema or "public"
+
+
+def _quoted(index: Index) -> str:
+    """The name of an index in its table's schema."""
+    quote = _DIALECT.identifier_preparer.quote
+    assert index.table is not None
+    schema = "" if index.table.schema is None else f"{quote(index.table.schema)}."
+    return schema + quote(str(index.name))
