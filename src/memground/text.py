@@ -111,3 +111,8 @@ def _json(value: Any, place: str, depth: int, budget: list[int]) -> Any:
                 f"{place} is a {type(value).__name__}, which JSON cannot hold; "
                 "accepted: dict, list, str, int, float, bool, None (write times with .isoformat())"
             )
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """A number and what there is so much of: "1 turn", "2,000 memories"."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

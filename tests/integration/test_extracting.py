@@ -246,12 +246,12 @@ async def test_at_shutdown_if_asked_to(extracting: Extracting, models: OpenAISer
 
 
 async def test_else_after_the_next_start(extracting: Extracting, models: OpenAIServer) -> None:
-    mind = await extracting(extraction=ExtractionPolicy(idle=0.3))
+    mind = await extracting(extraction=ExtractionPolicy(idle=1))
     await say(mind, "fact: likes tea")
     await mind.close()
     assert shown(models) == []
     again = await extracting()
-    await eventually(lambda: _is(contents(again), 1))
+    await eventually(lambda: _is(contents(again), 1), 45)  # a claim that closing cut off ends with its lease
 
 
 async def test_a_mind_without_a_model_does_not_wait_for_what_it_cannot_do(

@@ -612,8 +612,12 @@ async def test_a_gateway_that_hangs_while_files_are_uploaded(open_mind: OpenMind
         mind = await open_mind(embedding=HashEmbedding(), storage=storage, background=policy)
         await mind.files.upload(user, "first.md", TRIP)
 
+        frozen = asyncio.Event()
+
         async def upload(number: int) -> Document | MemoryStoreError:
             await asyncio.sleep(number / 5)
+            if number == 11:  # one that certainly meets it
+                await frozen.wait()
             try:
                 return await mind.files.upload(user, f"{number}.md", TRIP + os.urandom(20_000).hex().encode())
             except (UnavailableError, ProviderError) as error:
@@ -622,6 +626,7 @@ async def test_a_gateway_that_hangs_while_files_are_uploaded(open_mind: OpenMind
         uploads = [asyncio.create_task(upload(number)) for number in range(12)]
         await uploads[2]
         server.freeze()
+        frozen.set()
         await asyncio.sleep(4)
         server.thaw()
         ended = await asyncio.gather(*uploads)

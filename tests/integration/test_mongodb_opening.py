@@ -14,6 +14,7 @@ from pymongo.errors import PyMongoError
 from memground.errors import ConfigurationError, InvalidInputError, MemoryStoreError, UnavailableError
 from omnimem.storage.mongodb import MongoDatabase, MongoRecords
 from omnimem.storage.mongodb.schema import META, VERSION
+from omnimem.storage.settings.mongodb import MongoSettings
 from omnimem.testing.conformance import record
 from support.mongo import mongo_database
 
@@ -64,7 +65,7 @@ def guarded() -> Iterator[Guarded]:
 async def refused(url: str, kind: type[MemoryStoreError], **options: object) -> str:
     """The message of the error that opening must raise; it shows no password."""
     with pytest.raises(kind) as caught:
-        await MongoDatabase(url, **options).open()  # type: ignore[arg-type]
+        await MongoDatabase(MongoSettings(url, **options)).open()  # type: ignore[arg-type]
     shown = f"{caught.value}"
     assert SECRET not in shown
     return shown
@@ -96,7 +97,7 @@ async def test_logins(guarded: Guarded) -> None:
     where = f"127.0.0.1:{guarded.port}/?replicaSet=rs0"
     for login in (f"anna:{SECRET}x@", f"nobody:{SECRET}@", ""):
         assert "refused the login" in await refused(f"mongodb://{login}{where}", ConfigurationError, timeout=5)
-    database = MongoDatabase(f"mongodb://anna:{SECRET}@{where}&authSource=admin", timeout=5)
+    database = MongoDatabase(MongoSettings(f"mongodb://anna:{SECRET}@{where}&authSource=admin", timeout=5))
     await database.open()
     try:
         assert SECRET not in database.location
@@ -109,7 +110,7 @@ async def test_logins(guarded: Guarded) -> None:
 async def test_a_server_without_tls_is_not_spoken_to_in_tls(mongo: MongoServer) -> None:
     url = f"mongodb://127.0.0.1:{mongo.port}/?tls=true"
     with pytest.raises((ConfigurationError, UnavailableError), match=r"TLS|cannot be reached"):
-        await MongoDatabase(url, timeout=1).open()
+        await MongoDatabase(MongoSettings(url, timeout=1)).open()
 
 
 @pytest.mark.parametrize(
@@ -137,13 +138,13 @@ async def test_addresses_that_are_none(url: str) -> None:
 )  # fmt: skip
 def test_options_that_are_none(given: dict[str, object]) -> None:
     with pytest.raises(InvalidInputError):
-        MongoDatabase("mongodb://localhost/", **given)  # type: ignore[arg-type]
+        MongoSettings("mongodb://localhost/", **given)  # type: ignore[arg-type]
 
 
 async def test_several_open_a_new_database_at_once(mongo: MongoServer) -> None:
     async with mongo_database(mongo.url) as first:
         await first.client.drop_database(first.name)
-        others = [MongoDatabase(mongo.url, database=first.name) for _ in range(4)]
+        others = [MongoDatabase(MongoSettings(mongo.url, database=first.name)) for _ in range(4)]
         await asyncio.gather(*(other.open() for other in others))
         for number, other in enumerate(others):
             records, new = MongoRecords(other), record(f"m{number}")

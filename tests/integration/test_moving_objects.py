@@ -46,7 +46,7 @@ from support.moving_killing import strike
 from support.sound import check_sound
 from support.storages import FolderStorage
 
-POLICY = JobPolicy(lease=3, poll=0.05, backoff=0.05)
+POLICY = JobPolicy(lease=10, poll=0.05, backoff=0.05)
 
 
 @pytest.fixture(scope="module")

@@ -31,7 +31,7 @@ async def backup(asked: Asked, file: FileArgument) -> None:
     It is pg_dump's custom format. Files that were uploaded lie in their storage and are not in it.
     """
     from memground.postgres.dump import dump
-    from neuromem.cli.render import counted
+    from memground.text import counted
 
     begun = time.perf_counter()
     async with _place(asked) as (connection, url):

@@ -41,7 +41,7 @@ async def say(
         waiting = (await nm.background_status(asked.user)).waiting
     if asked.as_json:
         return asked.print_json({"messages": [message.to_dict() for message in stored], "waiting": waiting})
-    from neuromem.cli.render import counted
+    from memground.text import counted
 
     left = f"; {counted(waiting, 'vector')} will follow in the background" if waiting else ""
     asked.say(f"stored {counted(len(stored), 'message')} in session {session}{left}")

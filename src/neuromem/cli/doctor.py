@@ -24,10 +24,11 @@ from memground.postgres.pooler import driver_of, is_direct
 from memground.postgres.queue import JobQueue
 from memground.postgres.schema import revision
 from memground.postgres.versioned import known
+from memground.text import counted
 from memground.view import View
 from neuromem import __version__, checks
 from neuromem.cli.models import DEFAULT_LLM, llm_address, open_embedding
-from neuromem.cli.render import ago, clean, counted, grid
+from neuromem.cli.render import ago, clean, grid
 from neuromem.cli.shared import Asked
 from neuromem.db import EMBEDDED_DATABASE, EMBEDDED_SCHEME
 from neuromem.migrations import MIGRATIONS

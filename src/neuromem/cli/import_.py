@@ -169,7 +169,8 @@ def _show(asked: Asked, export: "Export", report: "Report", further: dict[str, A
 def _in_words(console: "Console", asked: Asked, report: "Report", further: dict[str, Any], undo: str) -> None:
     from rich.text import Text
 
-    from neuromem.cli.render import counted, one_line
+    from memground.text import counted
+    from neuromem.cli.render import one_line
 
     dry = "dry_run" in further
     new = "" if dry else "new "

@@ -10,6 +10,7 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.table import Table
 from rich.text import Text
 
+from memground.text import counted
 from neuromem.cli.times import local
 from neuromem.types import Change, Document, Explanation, GraphEdge, GraphNode, Memory, MergedHit, Message
 
@@ -60,10 +61,6 @@ def grid(*columns: Mapping[str, Any]) -> Table:
     for column in columns:
         table.add_column(**column)
     return table
-
-
-def counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def draw(console: Console, what: RenderableType) -> None:

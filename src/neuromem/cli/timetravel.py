@@ -66,8 +66,8 @@ async def timeline(
 
 def _lines(found: "Sequence[Period]", by: By, timezone: str) -> "Iterator[tuple[str, int, str]]":
     """When each period begins, how much is of it, and of what types; a gap is a line of its own."""
+    from memground.text import counted
     from neuromem.checks import timezone as zone_of
-    from neuromem.cli.render import counted
 
     length, end = {By.YEAR: 4, By.MONTH: 7}.get(by, 10), None
     for period in found:
@@ -198,7 +198,7 @@ def _facts(reversal: "Reversal") -> dict[str, dict[str, int]]:
 
 
 def _words(reversal: "Reversal") -> str:
-    from neuromem.cli.render import counted
+    from memground.text import counted
 
     def listed(counts: "dict[str, int]") -> str:
         return ", ".join(counted(count, _KINDS.get(kind, kind), _MANY.get(kind)) for kind, count in counts.items())

@@ -8,8 +8,8 @@ from importlib import resources
 
 from rich.markup import escape
 
+from memground.text import counted
 from neuromem import LLMCall, NeuroMemory, ProviderError, UnavailableError
-from neuromem.cli.render import counted
 from neuromem.demo.learned import PATIENCE, USER
 from neuromem.demo.printing import answer, console
 from neuromem.types import MemoryType

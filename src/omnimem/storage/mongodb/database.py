@@ -22,7 +22,6 @@ from omnimem.storage.mongodb.transactions import MongoWork, Transactions
 from omnimem.storage.settings.mongodb import MongoSettings
 
 _OLDEST = (6, 0)
-_NO_DATABASES = ("admin", "local", "config")
 _MAJORITY = WriteConcern("majority")
 
 
