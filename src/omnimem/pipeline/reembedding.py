@@ -9,7 +9,8 @@ from memground.embedding import EmbeddingProvider
 from memground.errors import ConflictError
 from omnimem.models.base import Value
 from omnimem.pipeline.synchronizer import IndexSynchronizer, vector_entry
-from omnimem.storage.base import Indexed, Storage, VectorSuccessor
+from omnimem.storage.base import Indexed, Storage
+from omnimem.storage.successor import VectorSuccessor
 
 type ReembedProgress = Callable[[int, int], object]
 """Told how many memories have their new vectors, and how many there are."""

@@ -21,7 +21,6 @@ from omnimem.storage.base import (
     VectorContent,
     VectorEntry,
     VectorIndex,
-    VectorSuccessor,
     Work,
 )
 from omnimem.storage.postgres.conditions import Shape, built_once, values
@@ -29,6 +28,7 @@ from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.successor import abandon_successor, opened_successor
 from omnimem.storage.postgres.tables import Tables
+from omnimem.storage.successor import VectorSuccessor
 
 _STEPS = (64, 256, 1_024, 4_096, 16_384)
 """Rows asked for, more where one memory has many of the nearest vectors."""
