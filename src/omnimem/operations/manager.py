@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, Protocol
 
 from memground.clock import Clock, nanoseconds
@@ -186,7 +187,7 @@ def _lives(memories: Sequence[Memory]) -> tuple[list[StoredRecord], list[str]]:
     """Records of whole memories as they are stored, and the ids of those that are their memory's first."""
     records: list[StoredRecord] = []
     firsts: dict[str, str] = {}
-    for memory, follower in zip(memories, [*memories[1:], None], strict=True):
+    for memory, follower in zip_longest(memories, memories[1:]):
         followed = follower is not None and follower.memory_id == memory.memory_id
         end = follower.created_time if followed and follower is not None else None
         records.append(StoredRecord(replace_stored(memory, is_latest=end is None), end))

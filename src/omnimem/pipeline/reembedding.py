@@ -9,7 +9,8 @@ from memground.embedding import EmbeddingProvider
 from memground.errors import ConflictError
 from omnimem.models.base import Value
 from omnimem.pipeline.synchronizer import IndexSynchronizer, vector_entry
-from omnimem.storage.base import Storage, VectorSuccessor
+from omnimem.storage.base import Storage
+from omnimem.storage.successor import VectorSuccessor
 from omnimem.storage.values import Indexed
 
 type ReembedProgress = Callable[[int, int], object]

@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from memground.errors import UnavailableError
 from memground.jobs import QueueStatus
@@ -34,6 +35,9 @@ from omnimem.storage.values import (
     VectorContent,
     VectorEntry,
 )
+
+if TYPE_CHECKING:
+    from omnimem.storage.successor import VectorSuccessor
 
 
 @dataclass(frozen=True)
@@ -240,30 +244,6 @@ class VectorIndex(Index[VectorEntry, VectorContent]):
     @abstractmethod
     async def abandon(self) -> bool:
         """Drops a successor that was begun; whether there was one."""
-
-
-class VectorSuccessor(ABC):
-    """The vectors of another model, made beside those in use until they take their place."""
-
-    @property
-    @abstractmethod
-    def index(self) -> VectorIndex:
-        """Takes in records. Nobody else searches it yet."""
-
-    @abstractmethod
-    async def progress(self) -> tuple[int, int]:
-        """How many memories it is not behind with, and how many the index in use has."""
-
-    @abstractmethod
-    async def behind(self, *, after: str, limit: int) -> list[str]:
-        """Ids of memories of which the index in use has something newer, or that they were removed; in order."""
-
-    @abstractmethod
-    async def switch(self, last: Callable[[], Awaitable[None]] | None = None) -> bool:
-        """Takes the place of the index in use, whose users get a ModelMismatchError from then on; whether it did.
-
-        Where it is behind it does not, unless `last` catches up, while nobody can use the other.
-        """
 
 
 class KeywordIndex(Index[KeywordEntry, KeywordContent]):

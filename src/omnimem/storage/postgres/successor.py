@@ -19,9 +19,10 @@ from memground.postgres.alone import alone, locking
 from memground.postgres.engine import reporting
 from memground.postgres.schema import build_index
 from omnimem.models.base import name, whole
-from omnimem.storage.base import VectorIndex, VectorSuccessor
+from omnimem.storage.base import VectorIndex
 from omnimem.storage.postgres.database import MAX_DIMS, Database
 from omnimem.storage.postgres.tables import Tables, build_tables
+from omnimem.storage.successor import VectorSuccessor
 
 _PLAN = "reembedding"
 _AFTER = bindparam("after", type_=Text)

@@ -20,7 +20,6 @@ from omnimem.storage.base import (
     VectorContent,
     VectorEntry,
     VectorIndex,
-    VectorSuccessor,
     Work,
 )
 from omnimem.storage.postgres.conditions import Shape, built_once, values
@@ -28,6 +27,7 @@ from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.successor import abandon_successor, opened_successor
 from omnimem.storage.postgres.tables import Tables
+from omnimem.storage.successor import VectorSuccessor
 from omnimem.storage.values import Indexed
 
 _STEPS = (64, 256, 1_024, 4_096, 16_384)
