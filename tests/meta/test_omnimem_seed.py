@@ -1,6 +1,6 @@
 """What omnimem's architecture document says: names and signatures are held here, each statement by a test named here.
 
-Statements about MongoDB, Elasticsearch and Kafka themselves are not: PostgreSQL plays their roles.
+Those about MongoDB, Elasticsearch and Kafka are held by tests with these servers.
 """
 
 import ast
@@ -50,6 +50,12 @@ STATEMENTS: dict[str, str] = {
     "4.2 (memory_id, field_name) is unique": f"{SCHEMA}test_memories_are_stored_flat",
     "4.2 scopes bound the search for vectors": f"{CLIENT}test_nothing_outside_the_scope_is_reached",
     "4.3 fulltext_fields are found": f"{SEARCH}test_fulltext_fields_are_found_and_others_not",
+    "1.2 one logic, many stores": "integration/test_omnimem_model.py::test_random_lives_over_many_servers",
+    "1.3 MongoDB is the source of truth": "integration/test_fleet_faults.py::test_servers_that_break_lose_nothing",
+    "1.3 Kafka makes indexing asynchronous": "integration/test_fleet.py::test_writes_are_followed_by_a_worker",
+    "4.1 MongoDB has indexes for combined scopes": "integration/test_mongodb_plans.py::test_a_listing_of_several",
+    "4.3 fields are named by their type": "integration/test_search_documents.py::test_fields_are_named_by_their_type",
+    "4.3 no explosion of the mapping": "integration/test_search_documents.py::test_ten_thousand_keys_lose_nothing",
     "5.1 create: ids, truth, indexes": f"{SYNC}test_unchanged_text_is_not_embedded_again",
     "5.2 update: append and move the mark in one transaction": f"{CLIENT}test_of_many_that_expect_a_version_one_wins",
     "5.2 update: the indexes have the newest only": f"{SYNC}test_hits_of_a_lagging_index_are_the_truth",
@@ -84,7 +90,9 @@ def test_every_statement_is_held_by_a_test(statement: str) -> None:
         ("omnimem.operations.manager", ["MemoryManager"]),
         ("omnimem.operations.time_travel", []),
         ("omnimem.storage.base", ["StorageProtocol"]),
-        ("omnimem.storage.postgres", []),
+        ("omnimem.storage.mongodb", ["MongoRecords"]),
+        ("omnimem.storage.postgres", ["PostgresVectors"]),
+        ("omnimem.storage.elasticsearch", ["ElasticsearchKeywords"]),
         ("omnimem.storage.factory", []),
         ("omnimem.search.engine", ["SearchEngine"]),
         ("omnimem.search.fusion", ["rrf"]),

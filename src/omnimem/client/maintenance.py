@@ -90,7 +90,7 @@ class Maintenance:
         await self._opened_rooms.worker.run()
 
     async def wait_idle(self, timeout: float | None = None) -> None:
-        """Waits until the indexes have followed; failed changes do not count.
+        """Waits until the indexes have followed and searches find it; failed changes do not count.
 
         Raises UnavailableError after `timeout` seconds.
         """
@@ -102,6 +102,8 @@ class Maintenance:
             if self._opened_rooms.works:
                 self._opened_rooms.wake()
             await asyncio.sleep(0.02)
+        for index in (self._opened_rooms.storage.vectors, self._opened_rooms.storage.keywords):
+            await index.refresh()
 
     async def export(self) -> AsyncIterator[dict[str, Any]]:
         """Every record of every memory as JSON-able values, the records of a memory together, oldest first."""

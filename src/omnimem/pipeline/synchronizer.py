@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from typing import Literal
 
 from memground.embedding import EmbeddingProvider, check_vectors
-from memground.errors import ConfigurationError, MemoryStoreError
+from memground.errors import ConfigurationError, UnavailableError
 from omnimem.models import Memory
 from omnimem.storage.base import (
     Change,
@@ -71,7 +71,12 @@ class IndexSynchronizer:
         pairs = {
             (memory.memory_id, content_hash(text)) for memory in memories for text in vector_texts(memory).values()
         }
-        found = await self._storage.vectors.known(work if self._together else None, pairs)
+        try:
+            found = await self._storage.vectors.known(work if self._together else None, pairs)
+        except UnavailableError:
+            if self._together:
+                raise
+            return {}  # the model is asked again: an index that is away keeps nobody from the truth
         return {digest: vector for (_, digest), vector in found.items()}
 
     async def prepare(self, memories: Sequence[Memory], known: Vectors) -> dict[str, Vector]:
@@ -108,7 +113,7 @@ class IndexSynchronizer:
         try:
             await self.converge(changes, vectors, refresh=True)
             await self._storage.outbox.forget(changes)
-        except MemoryStoreError as error:
+        except Exception as error:  # noqa: BLE001 - the write is committed, whatever an index or the model says
             _log.warning("%d changes were written but are not found yet, a worker follows: %s", len(changes), error)
 
     async def _keep(self, work: Work, changes: Sequence[Change]) -> None:

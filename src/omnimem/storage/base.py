@@ -209,6 +209,9 @@ class Index[Entry, Content](StorageProtocol):
     async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
         """The ids of the memories in the index after an id, in order."""
 
+    async def refresh(self) -> None:
+        """Makes what was applied findable now; an index that does so by itself has nothing to do."""
+
 
 class VectorIndex(Index[VectorEntry, VectorContent]):
     """Finds memories whose vectors are near, each once, by its best field."""
