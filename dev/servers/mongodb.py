@@ -45,8 +45,10 @@ class MongoServer(Server):
     def command(self, program: Path, data: Path) -> list[str]:
         where = ["--dbpath", str(data), "--bind_ip", "127.0.0.1", "--port", str(self.port), "--nounixsocket"]
         small = ["--oplogSize", "64", "--wiredTigerCacheSizeGB", "0.25", "--quiet"]
-        no_statistics = ["--setParameter", "diagnosticDataCollectionEnabled=false"]
-        return [str(program / "mongod"), "--replSet", "rs0", *where, *small, *no_statistics]
+        # The transaction of a client that was killed ends after a while; its memory cannot be changed until then.
+        parameters = ("diagnosticDataCollectionEnabled=false", "transactionLifetimeLimitSeconds=10")
+        set_to = [word for parameter in parameters for word in ("--setParameter", parameter)]
+        return [str(program / "mongod"), "--replSet", "rs0", *where, *small, *set_to]
 
     def answers(self) -> bool:
         try:

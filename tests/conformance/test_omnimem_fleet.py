@@ -10,6 +10,7 @@ from omnimem.storage.factory import open_storage
 from omnimem.testing.conformance import (
     DIMS,
     KeywordConformance,
+    OutboxConformance,
     QueueConformance,
     RecordConformance,
     VectorConformance,
@@ -17,7 +18,7 @@ from omnimem.testing.conformance import (
 from support.deployments import Servers
 
 
-class Spread(RecordConformance, VectorConformance, KeywordConformance, QueueConformance):
+class Spread(RecordConformance, VectorConformance, KeywordConformance, QueueConformance, OutboxConformance):
     deployment: str
 
     @pytest.fixture

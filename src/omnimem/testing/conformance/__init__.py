@@ -10,9 +10,10 @@ A backend's test file opens a storage and inherits::
 
 The storage is empty at the start of each test and holds vectors of 4 numbers. A role that is not yours may be played by
 another adapter; `OutboxConformance` is for an outbox beside the truth. What a store declares not to do (`Capabilities`)
-is not asked of it, except that it says so.
+is not asked of it, except that it says so. `ClientConformance` asks a client over all of it.
 """
 
+from omnimem.testing.conformance.clients import ClientConformance, LetterEmbedding
 from omnimem.testing.conformance.common import DIMS, HOUR, START, insert, record, refused
 from omnimem.testing.conformance.indexes import (
     EAST,
@@ -33,7 +34,9 @@ __all__ = [
     "NORTH",
     "START",
     "UP",
+    "ClientConformance",
     "KeywordConformance",
+    "LetterEmbedding",
     "OutboxConformance",
     "QueueConformance",
     "RecordConformance",
