@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from memground.embedding import EmbeddingProvider
@@ -91,7 +90,7 @@ class ClientConformance:
         await self._settled(client)
         key = memory.memory_id
         assert await theirs.get(key) is None
-        assert await theirs.at_time(key, datetime.now(UTC)) is None
+        assert await theirs.at_time(key, memory.created_time) is None
         assert not await theirs.history(key)
         assert not await theirs.list()
         assert await theirs.count() == 0

@@ -288,7 +288,7 @@ class KeywordConformance(_FilteredSearch):
             await self._holds(storage, life)
             assert await storage.keywords.candidates(None, "alpha", Selection(), limit=5) == []
 
-    async def test_a_removed_memory_does_not_come_back(self, storage: Storage) -> None:
+    async def test_words_of_a_removed_memory_do_not_come_back(self, storage: Storage) -> None:
         await self._apply(storage, words(record("m"), "alpha"))
         await storage.keywords.remove(None, ["m", "unknown"])
         await self._apply(storage, words(record("m", 1), "alpha"), words(record("unknown"), "alpha"))
@@ -320,7 +320,7 @@ class KeywordConformance(_FilteredSearch):
         assert {c.memory_id for c in (await storage.keywords.contents(None, ids)).values()} == set(ids)
         assert len(await storage.keywords.candidates(None, "alpha", Selection(), limit=1_000)) == 1_000
 
-    async def test_scopes_bound_the_search(self, storage: Storage) -> None:
+    async def test_scopes_bound_the_search_for_words(self, storage: Storage) -> None:
         scopes = [Scope(tenant_id="a"), Scope(tenant_id="b", user_id="u"), Scope(user_id="u"), Scope()]
         scopes += [Scope(namespace={"env": "prod", "p:q": "%"}), Scope(tenant_id="a", namespace={"env": "dev"})]
         await self._apply(storage, *(words(record(f"m{n}", scope=s), "alpha") for n, s in enumerate(scopes)))

@@ -25,7 +25,7 @@ class OutboxConformance:
         outbox = self._outbox(storage)
         changes = [Change("put", "m", f"m@{n}") for n in range(5)] + [Change("delete", "n")]
         for change in changes:
-            await self._recorded(storage, [change])
+            await self._kept(storage, [change])
         assert await outbox.due(3) == changes[:3]
         assert await outbox.due(100) == changes
         status = await outbox.status()
@@ -40,21 +40,21 @@ class OutboxConformance:
     async def test_a_change_may_wait_before_it_is_due(self, storage: Storage) -> None:
         outbox = self._outbox(storage)
         late, soon = Change("put", "late", "late@0"), Change("put", "soon", "soon@0")
-        await self._recorded(storage, [late], delay=0.4)
-        await self._recorded(storage, [soon])
+        await self._kept(storage, [late], delay=0.4)
+        await self._kept(storage, [soon])
         assert await outbox.due(10) == [soon]
         await asyncio.sleep(0.5)
         assert await outbox.due(10) == [soon, late]
         await outbox.forget([late])  # as who applied it does, whether `due` gave it or not
-        await self._recorded(storage, [Change("put", "n", "n@0")], delay=60)
+        await self._kept(storage, [Change("put", "n", "n@0")], delay=60)
         await outbox.forget([Change("put", "n", "n@0"), soon])
         assert (await outbox.status()).waiting == 0
 
     async def test_what_is_recorded_again_after_it_was_due_stays(self, storage: Storage) -> None:
         outbox, change = self._outbox(storage), Change("put", "m", "m@0")
-        await self._recorded(storage, [change])
+        await self._kept(storage, [change])
         assert await outbox.due(10) == [change]
-        await self._recorded(storage, [change])
+        await self._kept(storage, [change])
         await outbox.forget([change])
         assert await outbox.due(10) == [change]
 
@@ -81,7 +81,7 @@ class OutboxConformance:
         assert storage.outbox is not None
         return storage.outbox
 
-    async def _recorded(self, storage: Storage, changes: Sequence[Change], *, delay: float = 0.0) -> None:
+    async def _kept(self, storage: Storage, changes: Sequence[Change], *, delay: float = 0.0) -> None:
         await storage.records.write(lambda work: self._outbox(storage).record(work, changes, delay=delay))
 
 
