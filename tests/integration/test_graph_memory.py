@@ -303,6 +303,44 @@ async def test_a_node_makes_room_for_the_one_that_comes_back(mind: NeuroMemory, 
     assert await told(mind, user) == ["Anna lives in Porto"]
 
 
+async def test_undoing_a_rollback_leaves_no_node_where_there_was_none(
+    mind: NeuroMemory, clock: ManualClock, user: str
+) -> None:
+    """Two edges without a node: what is told late of a time before it was deleted, and what an undo brings back."""
+
+    async def reads() -> tuple[Any, ...]:
+        nodes = [(node.name, node.properties) for node in (await mind.graph.list_nodes(user)).items]
+        return nodes, await told(mind, user), await told(mind, user, "Ben"), await mind.graph.find_nodes(user, "Oslo")
+
+    await store(mind, user, OSLO, origin="first")
+    there = clock.now()
+    clock.advance(timedelta(days=1))
+    await mind.graph.delete_edge(user, "person", "Anna", "lives_in", "place", "Oslo", origin="second")
+    clock.advance(timedelta(days=1))
+    await mind.graph.delete_node(user, "place", "Oslo", origin="third")
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Ben", "likes", "Oslo", "person", "place"), known_from=there, origin="first")
+    clock.advance(timedelta(days=1))
+    await mind.undo(user, origin="second")
+    before = await reads()
+    assert before[1:] == (["Anna lives in oslo"], ["Ben likes oslo"], [])
+
+    for _ in range(2):  # the second at the same instant
+        back = await mind.rollback(user, there)
+        assert [node.name for node in await mind.graph.find_nodes(user, "Oslo")] == ["Oslo"]
+        await mind.undo(user, origin=back.origin)
+        assert await reads() == before
+
+    clock.advance(timedelta(days=1))
+    back = await mind.rollback(user, there)
+    clock.advance(timedelta(days=1))
+    await store(mind, user, Triple("Eve", "likes", "Oslo", "person", "place"), origin="other")
+    await mind.undo(user, origin=back.origin)
+    assert [node.name for node in await mind.graph.find_nodes(user, "Oslo")] == [
+        "Oslo"
+    ]  # which this edge is written on
+
+
 async def test_a_node_goes_with_the_last_edge_that_needs_it(mind: NeuroMemory, clock: ManualClock, user: str) -> None:
     await store(mind, user, OSLO, origin="first")
     clock.advance(timedelta(days=1))

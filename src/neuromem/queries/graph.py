@@ -129,20 +129,14 @@ def edges_at(tables: Tables, shape: Shape) -> Query:
     return select(table).where(owned(table), known_now(table), ends)
 
 
-def unneeded(tables: Tables, user_id: str, target: Query) -> Query:
-    """What nodes shall be (key, row id or NULL), without those that would end while a current edge names them."""
+def unneeded(tables: Tables, user_id: str, target: Query, edges: Query) -> Query:
+    """What nodes shall be (key, row id or NULL), without those that would end while edges were written on top of them.
+
+    `edges`: what edges shall be, likewise, all others staying as they are. An edge was written on top of a node when
+    the node was there at the time. One that had no node before the undone write needs none after it.
+    """
     wanted, node = target.subquery("wanted"), tables.graph_nodes.table.alias("current_node")
     key, row_id = wanted.c[0], wanted.c[1]
-    edge = tables.graph_edges.table
-    named = (
-        exists().where(
-            edge.c.user_id == user_id,
-            known_now(edge),
-            edge.c[f"{end}_id"] == node.c.node_id,
-            edge.c[f"{end}_type"] == node.c.node_type,
-        )
-        for end in ("source", "target")
-    )
     # What another node of the name comes back for makes room.
     other, same_name = target.subquery("other"), tables.graph_nodes.table.alias("same_name")
     replaced = exists().where(
@@ -151,8 +145,35 @@ def unneeded(tables: Tables, user_id: str, target: Query) -> Query:
         same_name.c.node_id == node.c.node_id,
         same_name.c.node_type == node.c.node_type,
     )
-    needed = exists().where(node.c.user_id == user_id, node.c.node_key == key, known_now(node), or_(*named), ~replaced)
-    return select(key, row_id).where(or_(row_id.is_not(None), ~needed))
+    end = _ends_written_on_nodes(tables, user_id, edges).subquery("edge_end")
+    needed = (
+        select(node.c.node_key)
+        .join(end, and_(end.c.node_type == node.c.node_type, end.c.node_id == node.c.node_id))
+        .where(node.c.user_id == user_id, known_now(node), ~replaced)
+    )
+    return select(key, row_id).where(or_(row_id.is_not(None), key.not_in(needed)))
+
+
+def _ends_written_on_nodes(tables: Tables, user_id: str, edges: Query) -> Query:
+    """(node_type, node_id) at which edges that stay or come back (`edges`: key, row id or NULL) found a node."""
+    wanted, edge, node = edges.cte("wanted_edges"), tables.graph_edges.table, tables.graph_nodes.table
+    untouched = select(edge.c.id).where(
+        edge.c.user_id == user_id, known_now(edge), edge.c.edge_id.not_in(select(wanted.c[0]))
+    )
+    shall_be = union_all(select(wanted.c[1]).where(wanted.c[1].is_not(None)), untouched)
+    of_these = and_(edge.c.user_id == user_id, edge.c.id.in_(shall_be))
+    written = (edge.c.recorded_at, edge.c.created_at)
+    sides = ((edge.c[f"{side}_type"].label("type"), edge.c[f"{side}_id"].label("id")) for side in ("source", "target"))
+    ends = union_all(*(select(*side, *written).where(of_these) for side in sides)).subquery("ends")
+    # Where both were written at one instant, a new edge came after its node; a version of an old one may have not.
+    before = or_(node.c.recorded_at < ends.c.recorded_at, node.c.recorded_at <= ends.c.created_at)
+    found = and_(before, or_(known_now(node), node.c.known_to > ends.c.recorded_at))
+    return (
+        select(node.c.node_type, node.c.node_id)
+        .join(ends, and_(ends.c.type == node.c.node_type, ends.c.id == node.c.node_id))
+        .where(node.c.user_id == user_id, found)
+        .distinct()
+    )
 
 
 def still_known(tables: Tables, user_id: str, target: Query) -> Query:

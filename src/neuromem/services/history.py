@@ -91,8 +91,8 @@ class HistoryService:
     ) -> Reversal:
         """Takes back what one writer wrote (`origin`), what was recorded since a time, or both together.
 
-        What others changed on top since then stays as they left it. A node that edges of others begin or end at stays,
-        by its name alone.
+        What others changed on top since then stays as they left it. A node at which others have written edges since
+        stays, by its name alone.
         """
         checks.name(user_id, "user_id")
         if origin is None and recorded_since is None:
@@ -106,9 +106,12 @@ class HistoryService:
                 where = and_(where, ~born_with_derived(self._tables))
             target = versioned.state_without(vt, where, origin=origin, recorded_since=since)
             target = with_beginnings(vt, where, target)
-            return graph.unneeded(self._tables, user_id, target) if vt is nodes.vt else target
+            if vt is not nodes.vt:
+                return target
+            return graph.unneeded(self._tables, user_id, target, without(edges.vt, edges.of(user_id)))
 
         nodes = _Owned(self._tables.graph_nodes, "graph_node")
+        edges = _Owned(self._tables.graph_edges, "graph_edge")
         await self._session.hold(user_id, alone=True)
         stamp = self._session.stamp(_new_origin("undo"))
         done = await self._reverse(user_id, stamp, without)
@@ -179,7 +182,8 @@ class HistoryService:
         target: Callable[[VersionedTable, ColumnElement[bool]], Query],
     ) -> Reversal:
         done: dict[str, Restored] = {}
-        for owned in sorted(_owned(self._tables), key=lambda owned: owned.kind == "graph_node"):  # edges say which stay
+        # Nodes first: which stay is told by the edges as they were written, and those that come back are written anew.
+        for owned in sorted(_owned(self._tables), key=lambda owned: owned.kind != "graph_node"):
             where = owned.of(user_id)
             done[owned.kind] = await versioned.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
         await self._vectors_follow(user_id, done["message"], stamp)
