@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.schema import CreateIndex
 
 from memground.postgres.arms import is_few
-from memground.postgres.engine import TIMED_OUT, sqlstate
+from memground.postgres.engine import DEADLOCK, TIMED_OUT, give_way, sqlstate
 from memground.postgres.own_index import alone, building_memory
 from memground.postgres.pooler import driver_of, is_direct, run_alone
 from memground.postgres.statistics import freshen
@@ -29,7 +29,9 @@ type BuildProgress = Callable[[str, int, int | None], Any]
 
 _DEAR = ("hnsw", "gin")
 _DIALECT = asyncpg.dialect()
-_PATIENCE = "2s"
+_IN_THE_WAY = (TIMED_OUT, DEADLOCK)
+_PATIENCE, _TRIES = 0.5, 4
+"""Seconds that dropping waits for a table: less than until a deadlock is looked for, so that nobody else gives way."""
 _AGAIN_SECONDS = 0.3
 
 
@@ -41,6 +43,8 @@ def dear_indexes(tables: Sequence[Table]) -> list[Index]:
 
 async def missing(connection: AsyncConnection, indexes: Sequence[Index]) -> list[Index]:
     """Those of the indexes that are not there, or were left half made."""
+    if not indexes:
+        return []
     complete = await connection.scalars(
         text(
             "SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
@@ -58,20 +62,24 @@ async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
 
     False, and nothing is done, where there are more, or where others hold a table for two seconds.
     """
-    try:
-        async with engine.begin() as connection:
-            await connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_PATIENCE}'")
-            for table in tables:
-                if not await connection.scalar(is_few(table, [])):
-                    return False
-            for index in dear_indexes(tables):
-                await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {_quoted(index)}")
-    except DBAPIError as error:
-        if sqlstate(error) != TIMED_OUT:
-            raise
-        _log.info("indexes of %s are in use and are kept up row by row", tables[0].name)
-        return False
-    return True
+    indexes = dear_indexes(tables)
+    async with engine.connect() as connection:
+        for table in tables:
+            if not await connection.scalar(is_few(table, [])):
+                return False
+    for _ in range(_TRIES if indexes else 0):
+        try:
+            async with engine.begin() as connection:
+                await give_way(connection, _PATIENCE)
+                for index in indexes:
+                    await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {_quoted(index)}")
+        except DBAPIError as error:
+            if sqlstate(error) not in _IN_THE_WAY:
+                raise
+        else:
+            return True
+    _log.info("indexes of %s are in use and are kept up row by row", tables[0].name)
+    return False
 
 
 async def build_missing(
@@ -79,7 +87,8 @@ async def build_missing(
 ) -> list[str]:
     """Makes the dear indexes that are missing, and returns their names. Readers and writers go on meanwhile.
 
-    Of several programs one makes them, the others wait for it.
+    Of several programs one makes them, the others wait for it; so they do while the server still makes one for a
+    program that is gone. `engine`: up to four of its connections are used.
     """
     indexes = dear_indexes(tables)
     while True:
@@ -87,12 +96,22 @@ async def build_missing(
             wanted = await missing(connection, indexes)
             if not wanted:
                 return []
-            if first:
-                await freshen(engine, _schema(indexes))  # how much memory it takes is told by how many rows there are
+            if first and not await _being_made(connection, tables):
                 for index in wanted:
                     await _build(engine, connection, index, dims, progress)
+                await freshen(engine, _schema(indexes))  # what was planned before was for tables as good as empty
                 return [str(index.name) for index in wanted]
         await asyncio.sleep(_AGAIN_SECONDS)
+
+
+async def _being_made(connection: AsyncConnection, tables: Sequence[Table]) -> bool:
+    """Whether the server makes an index of one of the tables now."""
+    names = [_DIALECT.identifier_preparer.format_table(table) for table in tables]
+    made = text(
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index "
+        "WHERE relid = ANY(SELECT to_regclass(name)::oid FROM unnest(CAST(:names AS text[])) AS name))"
+    )
+    return bool(await connection.scalar(made, {"names": names}))
 
 
 async def _build(

@@ -42,7 +42,7 @@ DRIVER_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.Internal
 """What the driver raises for a statement, the connection aside (OSError)."""
 
 _SCHEMES = ("postgres", "postgresql")
-_CONNECTION, _DEADLOCK, TIMED_OUT = "08", "40P01", "55P03"
+_CONNECTION, DEADLOCK, TIMED_OUT = "08", "40P01", "55P03"
 
 
 def check_url(url: str) -> str:
@@ -185,7 +185,7 @@ def reporting(url: str) -> Generator[None]:
     except (DBAPIError, *DRIVER_ERRORS) as error:
         if lost_connection(error):
             raise UnavailableError(_unavailable(url, _driver_s(error))) from error
-        if sqlstate(error) == _DEADLOCK:
+        if sqlstate(error) == DEADLOCK:
             raise ConflictError(
                 "this transaction and another waited for each other; this one was rolled back, run it again"
             ) from error

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -16,10 +17,8 @@ from omnimem.cli.shared import OPERATIONS, Asked, Limit, command, one_line
 
 if TYPE_CHECKING:
     from memground.jobs import QueueStatus
-    from omnimem.storage.base import FailedChange
-
-if TYPE_CHECKING:
     from omnimem.pipeline.verification import Report
+    from omnimem.storage.base import BuildProgress, FailedChange
 
 _SHOWN = 20
 
@@ -59,10 +58,18 @@ async def import_(
     skip_existing: Annotated[
         bool, typer.Option("--skip-existing", help="Leave memories as they are that are there already.")
     ] = False,
+    bulk: Annotated[
+        bool,
+        typer.Option(
+            "--bulk", help="For very many: what makes searches quick is made at the end, where little was there before."
+        ),
+    ] = False,
 ) -> None:
     """Store what export wrote, with the same ids and history."""
     async with asked.open() as client:
-        count = await client.import_records(_lines(file), skip_existing=skip_existing)
+        count = await client.import_records(
+            _lines(file), skip_existing=skip_existing, bulk=bulk, progress=_rated() if sys.stderr.isatty() else None
+        )
     _progress_end()
     asked.show({"records": count}, f"{count:,} records stored")
 
@@ -260,7 +267,6 @@ def _lines(file: str) -> Iterator[dict[str, Any]]:
             for number, line in enumerate(source, start=1):
                 if line.strip():
                     yield _record(line, f"{file}, line {number}")
-                    _progress(number, "records")
         except UnicodeDecodeError as error:
             raise InvalidInputError(f"{file} is no UTF-8 text: {error.reason}") from None
 
@@ -277,9 +283,23 @@ def _progress(done: int, what: str) -> None:
         typer.echo(f"\r{done:,} {what}", err=True, nl=False)
 
 
+def _rated() -> "BuildProgress":
+    """Shows how many records are in, and how quickly; then how far each index is."""
+    since = time.monotonic()
+
+    def show(step: str, done: int, total: int | None) -> None:
+        if step == "memories":
+            said = f"{done:,} records, {done / max(time.monotonic() - since, 0.001):,.0f} a second"
+        else:
+            said = f"{step}: {done / total:.0%}" if total else f"{step} is made"
+        typer.echo(f"\r\x1b[K{said}", err=True, nl=False)
+
+    return show
+
+
 def _progress_end() -> None:
     if sys.stderr.isatty():
-        typer.echo("\r", err=True, nl=False)
+        typer.echo("\r\x1b[K", err=True, nl=False)
 
 
 def _cancel_on_signals() -> None:

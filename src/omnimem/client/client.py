@@ -171,7 +171,7 @@ class OmniMemClient(Maintenance):
         """Stores any number of memories, quicker than `create_many` part by part; returns how many.
 
         They are stored in parts of 500, each whole or not at all, and found when the call returns, whatever `sync`
-        says. On an error what came before it stays; `progress` was told how many that are.
+        says. On an error the parts before it stay; `progress` was told how many memories that are.
 
         Where at most 20,000 memories were there before, what makes searches quick is made at the end: meanwhile they
         are right, but slower the more there is. (Killed before that, `repair` makes it, or the next load.) Where more
@@ -179,10 +179,10 @@ class OmniMemClient(Maintenance):
         how much of it is done, and of how much.
         """
         inside, rooms = self._inside(scope), self._rooms
-        loader = Loader(rooms.storage, progress)
+        loader, given = Loader(rooms.storage, progress), numbered(memories, "memories")
 
         async def new() -> AsyncGenerator[NewMemory]:
-            async for position, memory in numbered(memories):
+            async for position, memory in given:
                 yield _new_memory(memory, position, inside)
 
         async with loader.indexes_built_after():

@@ -129,7 +129,8 @@ class Maintenance:
         """Stores what `export` gave, with the same ids and history; returns how many records.
 
         `bulk`: for very many, as `load` does it: the memories are found when the call returns, and what makes searches
-        quick is made at the end where little was there before.
+        quick is made at the end where little was there before. `progress`: called with a step, how much of it is done
+        ("memories": how many records were stored or skipped), and of how much.
 
         It may be repeated with `skip_existing`: memories that are there already stay as they are. Raises
         InvalidInputError for a record that is none, is outside this client's scope, or breaks its memory's order, and
@@ -139,7 +140,7 @@ class Maintenance:
         instance(bulk, "bulk", bool, "True or False")
         rooms = self._opened_rooms
         manager = rooms.loading if bulk else rooms.manager
-        loader = Loader(rooms.storage, progress)
+        loader, given = Loader(rooms.storage, progress), self._read(numbered(records, "records"))
         stored = 0
 
         async def store(part: Sequence[Memory], before: asyncio.Task[object] | None) -> None:
@@ -147,16 +148,14 @@ class Maintenance:
             stored += await manager.restore(part, before, skip_existing=skip_existing)
 
         async with loader.indexes_built_after() if bulk else nullcontext():
-            await loader.run(_whole_memories(self._read(records)), store)
+            await loader.run(_whole_memories(given), store)
         rooms.wake()
         return stored
 
-    async def _read(
-        self, records: Iterable[Mapping[str, Any]] | AsyncIterable[Mapping[str, Any]]
-    ) -> AsyncIterator[Memory]:
+    async def _read(self, records: AsyncIterable[tuple[int, Mapping[str, Any]]]) -> AsyncIterator[Memory]:
         previous: Memory | None = None
         now = self._connection.clock.now()
-        async for position, value in numbered(records):
+        async for position, value in records:
             number = position + 1
             try:
                 memory = Memory.from_dict(value)

@@ -1,12 +1,26 @@
 """Loader: stores very many memories, quicker than one call after the other would."""
 
 import asyncio
+import logging
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Callable,
+    Coroutine,
+    Generator,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from omnimem.storage.base import BuildProgress, Storage
+from memground.errors import InvalidInputError, UnavailableError
+from memground.text import show
+from omnimem.storage.base import BuildProgress, KeywordIndex, Storage, VectorIndex
+
+_log = logging.getLogger("omnimem.loading")
 
 PART = 500
 """Memories stored in one transaction."""
@@ -23,6 +37,8 @@ class Loader:
     """One load. The indexes are built at its end where little was there before; see `Index.put_off`."""
 
     def __init__(self, storage: Storage, progress: BuildProgress | None = None) -> None:
+        if progress is not None and not callable(progress):
+            raise InvalidInputError(f"progress must be callable, got {show(progress)}")
         self._storage = storage
         self._progress = progress
 
@@ -30,13 +46,16 @@ class Loader:
     async def indexes_built_after(self) -> AsyncGenerator[None]:
         """Builds the indexes when the block ends, also by an error; not when it is cancelled: then whoever repairs or
         loads next does."""
-        indexes = (self._storage.vectors, self._storage.keywords)
-        for index in indexes:
-            await index.put_off()
         try:
+            for index in self._indexes:
+                with self._missing_one_elsewhere():
+                    await index.put_off()
             yield
         except Exception:
-            await self._build()
+            try:
+                await self._build()
+            except Exception as error:  # noqa: BLE001 - the first error is the one to be told
+                _log.warning("the indexes are not built after a load that failed; `repair` builds them: %s", error)
             raise
         await self._build()
 
@@ -77,8 +96,23 @@ class Loader:
         return done
 
     async def _build(self) -> None:
-        for index in (self._storage.vectors, self._storage.keywords):
-            await index.build(self._progress)
+        for index in self._indexes:
+            with self._missing_one_elsewhere():
+                await index.build(self._progress)
+
+    @property
+    def _indexes(self) -> tuple[VectorIndex, KeywordIndex]:
+        return self._storage.vectors, self._storage.keywords
+
+    @contextmanager
+    def _missing_one_elsewhere(self) -> Generator[None]:
+        """An index that is elsewhere, and away, keeps nobody from storing memories: a worker has it follow."""
+        try:
+            yield
+        except UnavailableError as error:
+            if self._storage.outbox is None:
+                raise
+            _log.warning("an index cannot be made ready for searches now; `repair` does it later: %s", error)
 
 
 async def parted[T](items: AsyncIterable[T], size: int = PART) -> AsyncGenerator[list[T]]:
@@ -93,8 +127,18 @@ async def parted[T](items: AsyncIterable[T], size: int = PART) -> AsyncGenerator
         yield part
 
 
-async def numbered[T](items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[tuple[int, T]]:
-    """(position from 0, item), whichever way the items come."""
+def numbered[T](given: Iterable[T] | AsyncIterable[T], what: str) -> AsyncGenerator[tuple[int, T]]:
+    """(position from 0, item), whichever way the items come. Raises InvalidInputError where they are none."""
+    value: object = given  # a text is walked by characters, a mapping by keys; neither is meant
+    if isinstance(value, str | bytes | Mapping) or not isinstance(
+        value,
+        Iterable | AsyncIterable,  # pyright: ignore[reportUnnecessaryIsInstance]
+    ):
+        raise InvalidInputError(f"{what} must be an iterable, got {type(given).__name__} {show(given)}")
+    return _numbered(given)
+
+
+async def _numbered[T](items: Iterable[T] | AsyncIterable[T]) -> AsyncGenerator[tuple[int, T]]:
     position = 0
     if isinstance(items, AsyncIterable):
         async for item in items:

@@ -3,8 +3,8 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Hashable
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ EMBEDDED_DATABASE = "omnimem"
 MAX_DIMS = 16_000
 """What a pgvector column holds."""
 MAX_POOL = 1_000
+_BUILDING_POOL = 4
 _UNDEFINED_TABLE = "42P01"
 """Tables of vectors are dropped when the model is changed, and their names never used again."""
 _numbers = itertools.count(1)
@@ -143,6 +144,17 @@ class Database:
             raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
         return self._engine
 
+    @asynccontextmanager
+    async def building(self) -> AsyncGenerator[AsyncEngine]:
+        """Connections of its own for long work on indexes, which the pool need not spare. Errors as of `reading`."""
+        await self._opened()
+        engine = make_engine(self._url_in_use, pool_size=_BUILDING_POOL, application_name="omnimem")
+        try:
+            with reporting(self._url_in_use), self._knowing_a_change_of_model():
+                yield engine
+        finally:
+            await engine.dispose()
+
     @property
     def location(self) -> str:
         """The address in use, without a password."""
@@ -199,14 +211,26 @@ class Database:
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
+        work = PostgresWork(await self._opened(), self._url_in_use, begin, self.place)
+        try:
+            with self._knowing_a_change_of_model():
+                yield work
+        finally:
+            await work.close()
+
+    async def _opened(self) -> AsyncEngine:
+        """The engine of transactions begun by hand; opens one that is opened when it is first used."""
         if self._plain is None and not self._later:
             raise ConfigurationError("the database is not open; use `async with OmniMemClient.connect(…) as client:`")
         if self._plain is None:
             await self.open()
-            assert self._plain is not None
-        work = PostgresWork(self._plain, self._url_in_use, begin, self.place)
+        assert self._plain is not None
+        return self._plain
+
+    @contextmanager
+    def _knowing_a_change_of_model(self) -> Generator[None]:
         try:
-            yield work
+            yield
         except (DBAPIError, *DRIVER_ERRORS) as error:
             if sqlstate(error) == _UNDEFINED_TABLE:
                 raise ModelMismatchError(
@@ -214,8 +238,6 @@ class Database:
                     f"({getattr(error, 'orig', error)}); open it again, with the new model"
                 ) from error
             raise
-        finally:
-            await work.close()
 
     async def _prepare(self, engine: AsyncEngine) -> None:
         async with engine.begin() as connection:

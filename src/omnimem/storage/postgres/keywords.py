@@ -59,11 +59,13 @@ class PostgresKeywords(KeywordIndex):
             await self._gate.apply(tx, [entry.record for entry in entries], rows, held=work is not None)
 
     async def put_off(self) -> None:
-        await drop_where_few(self._database.engine, (self._tables.keywords, self._tables.keyword_history))
+        async with self._database.building() as engine:
+            await drop_where_few(engine, (self._tables.keywords, self._tables.keyword_history))
 
     async def build(self, progress: BuildProgress | None = None) -> None:
         tables = (self._tables.keywords, self._tables.keyword_history)
-        await build_missing(self._database.engine, tables, self._database.dims, progress)
+        async with self._database.building() as engine:
+            await build_missing(engine, tables, self._database.dims, progress)
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:

@@ -79,11 +79,13 @@ class PostgresVectors(VectorIndex):
             await self._gate.apply(tx, [entry.record for entry in entries], rows, held=work is not None)
 
     async def put_off(self) -> None:
-        await drop_where_few(self._database.engine, (self._tables.vectors, self._tables.vector_history))
+        async with self._database.building() as engine:
+            await drop_where_few(engine, (self._tables.vectors, self._tables.vector_history))
 
     async def build(self, progress: BuildProgress | None = None) -> None:
         tables = (self._tables.vectors, self._tables.vector_history)
-        await build_missing(self._database.engine, tables, self._database.dims, progress)
+        async with self._database.building() as engine:
+            await build_missing(engine, tables, self._database.dims, progress)
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:
