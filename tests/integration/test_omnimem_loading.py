@@ -332,14 +332,22 @@ async def test_a_reader_that_holds_a_table_keeps_its_indexes(
 ) -> None:
     client = await open_record()
     holder = await asyncpg.connect(records_url)
+
+    async def given() -> AsyncIterator[str]:
+        there.append(await valid(records_url, schema))
+        await holder.close()  # an index is finished only when whoever began before it has ended
+        for text in texts(10):
+            yield text
+
+    there: list[set[str]] = []
     try:
-        async with holder.transaction():
-            await holder.fetch(f"SELECT 1 FROM {schema}.memory_vector_index")
-            with caplog.at_level(logging.INFO, logger="memground.indexes"):
-                assert await client.load(texts(10)) == 10
-            assert "memory_vector_index are in use" in caplog.text
+        await holder.execute(f"BEGIN; SELECT 1 FROM {schema}.memory_vector_index")
+        with caplog.at_level(logging.INFO, logger="memground.indexes"):
+            assert await client.load(given()) == 10
     finally:
-        await holder.close()
+        holder.terminate()
+    assert "memory_vector_index are in use" in caplog.text
+    assert there == [VECTORS]
     assert await valid(records_url, schema) == DEAR
 
 
