@@ -198,3 +198,19 @@ def test_another_model_by_command(run: Run, records_url: str, schema: str) -> No
     assert "has vectors of all-MiniLM-L6-v2 (384 dimensions) already" in done(run("reembed"))
     assert "ferry" in done(run("search", "boat", "--mode", "semantic")).splitlines()[0]
     assert run("verify").code == 0
+
+
+def test_very_many_are_imported_in_bulk_and_stay_in_the_scope(run: Run, tmp_path: Path, schema: str) -> None:
+    for n in range(3):
+        done(run("create", f"ferry {n}", "--tenant", "acme"))
+    file, elsewhere = tmp_path / "memories.ndjson", ("--schema", f"{schema}_2")
+    done(run("export", str(file)))
+    outside = run("import", str(file), "--bulk", "--tenant", "other", *elsewhere)
+    assert (outside.code, done(run("count", *elsewhere))) == (2, "0\n")
+    assert done(run("import", str(file), "--bulk", "--tenant", "acme", "--sync", "async", *elsewhere)) == (
+        "3 records stored\n"
+    )
+    assert done(run("search", "ferry", "--mode", "keyword", *elsewhere)).count("ferry") == 3
+    assert "0 differences" in done(run("verify", *elsewhere))
+    again = run("import", str(file), "--bulk", "--skip-existing", "--json", *elsewhere)
+    assert done(again) == {"records": 0}

@@ -12,7 +12,7 @@ from omnimem.models import EVERYTHING, Memory, Scope
 from omnimem.models.base import instance, whole
 from omnimem.models.filter import MAX_LIMIT
 from omnimem.operations.loading import PART, Loader, numbered
-from omnimem.operations.manager import memory_key
+from omnimem.operations.manager import Turn, memory_key
 from omnimem.pipeline.reembedding import Reembedded, ReembedProgress
 from omnimem.pipeline.verification import Progress, Report, Verification
 from omnimem.storage.base import BuildProgress, FailedChange
@@ -143,9 +143,9 @@ class Maintenance:
         loader, given = Loader(rooms.storage, progress), self._read(numbered(records, "records"))
         stored = 0
 
-        async def store(part: Sequence[Memory], before: asyncio.Task[object] | None) -> None:
+        async def store(part: Sequence[Memory], turn: Turn) -> None:
             nonlocal stored
-            stored += await manager.restore(part, before, skip_existing=skip_existing)
+            stored += await manager.restore(part, turn, skip_existing=skip_existing)
 
         async with loader.indexes_built_after() if bulk else nullcontext():
             await loader.run(_whole_memories(given), store)

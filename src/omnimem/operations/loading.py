@@ -18,6 +18,7 @@ from typing import Any
 
 from memground.errors import InvalidInputError, UnavailableError
 from memground.text import show
+from omnimem.operations.manager import Turn
 from omnimem.storage.base import BuildProgress, KeywordIndex, Storage, VectorIndex
 
 _log = logging.getLogger("omnimem.loading")
@@ -29,8 +30,8 @@ _AT_ONCE = 2
 STORED = "memories"
 """The step that progress is told of while memories are stored."""
 
-type Store[T] = Callable[[Sequence[T], asyncio.Task[object] | None], Coroutine[Any, Any, object]]
-"""Stores a part, and commits only after the part before it is stored."""
+type Store[T] = Callable[[Sequence[T], Turn], Coroutine[Any, Any, object]]
+"""Stores a part in its turn: commits only after the part before it is stored."""
 
 
 class Loader:
@@ -66,6 +67,7 @@ class Loader:
         """
         under_way: deque[tuple[int, asyncio.Task[object]]] = deque()
         done = 0
+        turn: Turn | None = None
 
         async def first() -> None:
             nonlocal done
@@ -78,10 +80,10 @@ class Loader:
 
         try:
             async for part in parts:
-                before = under_way[-1][1] if under_way else None
                 if len(under_way) == _AT_ONCE:
                     await first()
-                under_way.append((len(part), asyncio.create_task(store(part, before))))
+                turn = Turn(turn)
+                under_way.append((len(part), turn.run(store(part, turn))))
             while under_way:
                 await first()
         except Exception:

@@ -3,7 +3,7 @@
 import asyncio
 import re
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from itertools import zip_longest
@@ -44,8 +44,9 @@ class MemoryManager:
         self._indexes = indexes
         self._clock = clock
 
-    async def create(self, new: Sequence[NewMemory], after: asyncio.Task[object] | None = None) -> Sequence[Memory]:
-        """Stores memories, all or none; `after` something else is done, or none where that fails."""
+    async def create(self, new: Sequence[NewMemory], turn: "Turn | None" = None) -> Sequence[Memory]:
+        """Stores memories, all or none, in their turn."""
+        turn = turn or Turn()
         if len(new) > MAX_CREATED:
             raise InvalidInputError(f"{len(new):,} memories at once; at most {MAX_CREATED:,} are accepted")
         if not new:
@@ -57,19 +58,21 @@ class MemoryManager:
 
         async def body(work: Work) -> None:
             await self._records.insert(work, stored)
+            turn.begun.set()
             await self._indexes.written(work, stored, vectors, first=[record.memory.record_id for record in stored])
-            await done(after)
+            await turn.to_end()
 
+        await turn.to_begin()
         await self._records.write(body)
         await self._indexes.settle([Change.put(record.memory) for record in stored], vectors)
         return [record.memory for record in stored]
 
     async def restore(
-        self, memories: Sequence[Memory], after: asyncio.Task[object] | None = None, *, skip_existing: bool = False
+        self, memories: Sequence[Memory], turn: "Turn | None" = None, *, skip_existing: bool = False
     ) -> int:
         """Stores whole memories with all their records, all or none, as they were elsewhere; returns how many records.
 
-        `skip_existing`: those that are there stay as they are, else they are a ConflictError. `after`: see `create`.
+        `skip_existing`: those that are there stay as they are, else they are a ConflictError.
         """
         ids = list(dict.fromkeys(memory.memory_id for memory in memories))
         if not ids:
@@ -77,7 +80,7 @@ class MemoryManager:
         async with self._records.reading() as work:
             known = await self._records.existing(work, ids)
         vectors = await self._indexes.prepare([memory for memory in memories if memory.memory_id not in known], {})
-        await done(after)  # which may have stored some of these
+        await (turn or Turn()).to_end()  # what was before may have stored some of these
 
         async def body(work: Work) -> list[Memory]:
             there = await self._records.existing(work, ids)
@@ -177,10 +180,33 @@ class MemoryManager:
             return await self._records.count(work, selection)
 
 
-async def done(before: asyncio.Task[object] | None) -> None:
-    """Waits for something else; raises what made it fail."""
-    if before is not None:
-        await asyncio.shield(before)
+class Turn:
+    """The place of a write among others that are under way: it ends after the one before it, or not at all.
+
+    It also begins after that: a transaction that waits for another must not hold the connection the other one needs.
+    """
+
+    def __init__(self, before: "Turn | None" = None) -> None:
+        self.begun = asyncio.Event()
+        self._task: asyncio.Task[object] | None = None
+        self._begun_before = None if before is None else before.begun
+        self._task_before = None if before is None else before._task
+
+    def run(self, write: Coroutine[Any, Any, object]) -> asyncio.Task[object]:
+        """Runs the write whose turn this is."""
+        self._task = task = asyncio.create_task(write)
+        task.add_done_callback(lambda _: self.begun.set())
+        return task
+
+    async def to_begin(self) -> None:
+        """Waits until the write before has its connection, or is over."""
+        if self._begun_before is not None:
+            await self._begun_before.wait()
+
+    async def to_end(self) -> None:
+        """Waits until the write before is over; raises what made it fail."""
+        if self._task_before is not None:
+            await asyncio.shield(self._task_before)
 
 
 def _lives(memories: Sequence[Memory]) -> tuple[list[StoredRecord], list[str]]:
