@@ -273,6 +273,7 @@ def keeper(settings: dict[str, str]) -> int:
     return next(p.pid for p in psutil.Process(listener).parents() if "--keep" in p.cmdline())
 
 
+@pytest.mark.torture  # starts everything a second time
 def test_all_servers_in_the_background(background: Callable[..., str]) -> None:
     settings = json.loads(background("--background", "--json"))
     assert settings.keys() >= {"MONGODB_URL", "ELASTICSEARCH_URL", "KAFKA_BOOTSTRAP", "POSTGRES_URL", "S3_ENDPOINT"}
