@@ -13,7 +13,7 @@ async def strike(servers: Servers, deployment: str, own: str, sync: str, rounds:
         outcome = await strike_round(servers, deployment, own, sync, seed)
         assert (outcome.lost, outcome.resurrected, outcome.differences) == (0, 0, 0), outcome
         acknowledged += outcome.acknowledged
-    assert acknowledged >= rounds
+    assert acknowledged > 4 * rounds
 
 
 @pytest.mark.parametrize("sync", ["inline", "async"])

@@ -84,7 +84,8 @@ async def strike_round(servers: Servers, deployment: str, own: str, sync: str, s
     assert child.stdout is not None
     lines = [(await asyncio.wait_for(child.stdout.readline(), 60)).decode()]
     assert lines == ["open\n"]
-    lines.append((await asyncio.wait_for(child.stdout.readline(), 60)).decode())  # at work, however slow the machine
+    for _ in range(5):  # it is at work, however slow the machine
+        lines.append((await asyncio.wait_for(child.stdout.readline(), 60)).decode())
     await asyncio.sleep(random.Random(seed).uniform(0.05, 1.0))
     os.kill(child.pid, signal.SIGKILL)
     lines += [line for line in (await child.stdout.read()).decode().splitlines(keepends=True) if line.endswith("\n")]
