@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memground.clock import Stamp
-from memground.postgres import versioned
+from memground.postgres import restoring, versioned
 from memground.postgres.backdated import Backdated
 from memground.postgres.engine import Row
 from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
@@ -53,9 +53,9 @@ class Toy:
             return await Backdated(connection, notes, MINE, Stamp(at(recorded), who), at(known)).unlearn(KEY)
 
     async def undo(self, who: str, seconds: float) -> None:
-        target = versioned.state_without(notes, MINE, origin=who, recorded_since=None)
+        target = restoring.state_without(notes, MINE, origin=who, recorded_since=None)
         async with self.engine.begin() as connection:
-            await versioned.restore(connection, notes, target, MINE, Stamp(at(seconds), "undo"))
+            await restoring.restore(connection, notes, target, MINE, Stamp(at(seconds), "undo"))
 
     async def rows(self) -> list[Row]:
         async with self.engine.connect() as connection:

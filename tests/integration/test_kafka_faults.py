@@ -49,7 +49,6 @@ async def told_in_time(call: Awaitable[Any], seconds: float) -> None:
     assert asyncio.get_running_loop().time() - start < seconds
 
 
-@pytest.mark.torture  # as above
 @pytest.mark.parametrize("how", ["stopped", "killed"])
 async def test_a_broker_that_restarts_in_the_middle_loses_nothing(broken: KafkaServer, how: str) -> None:
     async with opened(settings(broken.bootstrap, timeout=4.0), 3, batch=64, backoff=0.1) as (queue, *queues):
@@ -68,7 +67,6 @@ async def test_a_broker_that_restarts_in_the_middle_loses_nothing(broken: KafkaS
         assert set(source.acknowledged) <= {change for worker in workers for change in worker.handed}
 
 
-@pytest.mark.torture  # on a slow machine a partition may wait longer than the test does
 async def test_a_frozen_broker_is_noticed_in_time_and_loses_nothing(broken: KafkaServer) -> None:
     async with opened(settings(broken.bootstrap, timeout=4.0), 4, batch=64, backoff=0.1) as (queue, other, *queues):
         source, workers = Source(queue, 4_000), [Worker(each) for each in queues]

@@ -54,7 +54,6 @@ async def test_a_tombstone_outlives_merges_and_restarts() -> None:
         await keywords.close()
 
 
-@pytest.mark.torture  # a writer may meet the moment of the switch on a slow machine
 async def test_a_rebuild_is_switched_to_while_everybody_goes_on(elasticsearch: ElasticsearchServer) -> None:
     """Writers that know nothing of it, in other programs, lose nothing; searches answer all the time."""
     async with search_index(elasticsearch.url) as keywords:

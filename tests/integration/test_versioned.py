@@ -15,9 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.clock import Stamp, nanoseconds
 from memground.errors import InvalidInputError
-from memground.postgres import versioned
+from memground.postgres import restoring, versioned
 from memground.postgres.engine import Query, Row
-from memground.postgres.versioned import Restored, VersionedTable, version_columns, version_indexes
+from memground.postgres.restoring import Restored
+from memground.postgres.versioned import VersionedTable, version_columns, version_indexes
 from memground.view import View
 from support.toys import toy_tables
 
@@ -84,11 +85,11 @@ class Toy:
     async def restore(self, target: Query, seconds: float, who: str = "back") -> Restored:
         async with self.engine.begin() as connection:
             await versioned.lock_name(connection, "me")
-            return await versioned.restore(connection, notes, target, MINE, Stamp(at(seconds), who))
+            return await restoring.restore(connection, notes, target, MINE, Stamp(at(seconds), who))
 
     async def undo(self, seconds: float, origin: str | None, since: float | None = None, who: str = "undo") -> Restored:
         moment = None if since is None else at(since)
-        target = versioned.state_without(notes, MINE, origin=origin, recorded_since=moment)
+        target = restoring.state_without(notes, MINE, origin=origin, recorded_since=moment)
         return await self.restore(target, seconds, who)
 
     async def rows(self, statement: Query | None = None) -> list[Row]:
@@ -164,7 +165,7 @@ async def test_equal_content_makes_no_version(toy: Toy, body: Any, again: Any, s
     await toy.put(body, 1)
     await toy.put(again, 2, colour="blue")
     assert len(await toy.rows()) == (1 if same else 2)
-    await toy.restore(versioned.state_at(notes, MINE, at(1)), 3)  # PostgreSQL is of the same opinion
+    await toy.restore(restoring.state_at(notes, MINE, at(1)), 3)  # PostgreSQL is of the same opinion
     assert len(await toy.rows()) == (1 if same else 3)
 
 
@@ -175,7 +176,7 @@ async def test_versions_rise_whatever_the_clock_does(toy: Toy, clock: tuple[int,
         await toy.put(body, seconds)
     await toy.end(clock[0] - 4)
     await toy.put("again", clock[0] - 4)
-    await toy.restore(versioned.state_at(notes, MINE, at(0)), clock[0] - 4)
+    await toy.restore(restoring.state_at(notes, MINE, at(0)), clock[0] - 4)
     await toy.put("at last", 0)
     assert await toy.bodies() == ["at last"]
     moments = {row[name] for row in await toy.rows() for name in ("known_from", "known_to")} - {None}
@@ -269,13 +270,13 @@ async def test_going_back_restores_ends_and_leaves_what_is_equal(toy: Toy) -> No
     await toy.put("a", 3, key=born)
     await toy.put("x", 3, key=uuid.UUID(int=99), owner="you")
 
-    done = await toy.restore(versioned.state_at(notes, MINE, at(2)), 10)
+    done = await toy.restore(restoring.state_at(notes, MINE, at(2)), 10)
     assert set(done.restored) == {changed, ended}
     assert done.ended == [born]
     assert [await toy.bodies(key=key) for key in (kept, changed, ended, born)] == [["a"], ["a"], ["a"], []]
     assert await toy.bodies(key=uuid.UUID(int=99)) == ["x"]
     assert await toy.bodies(9, key=changed) == ["b"]  # nothing is lost
-    assert len(await toy.restore(versioned.state_at(notes, MINE, at(2)), 11)) == 0
+    assert len(await toy.restore(restoring.state_at(notes, MINE, at(2)), 11)) == 0
     copy = [row for row in await toy.rows() if row["note_id"] == ended][-1]
     assert (copy["known_from"], copy["recorded_at"], copy["origin"], copy["created_at"]) == (
         at(10),
@@ -289,7 +290,7 @@ async def test_what_is_carried_comes_back_too(toy: Toy) -> None:
     await toy.put("a", 1, colour="red")
     await toy.put("b", 2, colour="blue")
     await toy.put("a", 3, colour="green")
-    await toy.restore(versioned.state_at(notes, MINE, at(1)), 4)
+    await toy.restore(restoring.state_at(notes, MINE, at(1)), 4)
     assert [(row["body"], row["colour"]) for row in await toy.rows()][-1] == ("a", "red")
 
 
@@ -300,7 +301,7 @@ async def test_a_name_that_another_row_has_taken_stays_with_it(toy: Toy) -> None
     await toy.put("b", 3, key=second, name="x")
     assert len(await toy.undo(4, "bob")) == 0
     assert [await toy.bodies(key=key) for key in (first, second)] == [[], ["b"]]
-    done = await toy.restore(versioned.state_at(notes, MINE, at(1)), 5)  # going back frees the name first
+    done = await toy.restore(restoring.state_at(notes, MINE, at(1)), 5)  # going back frees the name first
     assert (done.restored, done.ended) == ([first], [second])
 
 
@@ -437,21 +438,21 @@ async def test_a_row_restored_by_many_comes_back_once(toy: Toy) -> None:
     """Even without a lock: the later ones find its place taken."""
     await toy.put("a", 1)
     await toy.end(2)
-    target = versioned.state_at(notes, MINE, at(1))
-    await together(toy, 16, lambda c, n: versioned.restore(c, notes, target, MINE, Stamp(at(3), f"back-{n}")))
+    target = restoring.state_at(notes, MINE, at(1))
+    await together(toy, 16, lambda c, n: restoring.restore(c, notes, target, MINE, Stamp(at(3), f"back-{n}")))
     assert [row["known_to"] for row in await toy.rows()] == [at(2), None]
 
 
 async def test_going_back_and_writing_at_the_same_time(toy: Toy) -> None:
     """The fixture checks that known times do not overlap, though each took its stamp before it waited for the other."""
     await toy.put("a", 1)
-    target = versioned.state_at(notes, MINE, at(1))
+    target = restoring.state_at(notes, MINE, at(1))
 
     async def act(connection: AsyncConnection, number: int) -> None:
         stamp, back = Stamp(at(10 - number % 7), f"writer-{number}"), number % 2 == 1
         await versioned.lock_name(connection, "me", shared=not back)
         if back:
-            await versioned.restore(connection, notes, target, MINE, stamp)
+            await restoring.restore(connection, notes, target, MINE, stamp)
         else:
             await append_current(connection, number, stamp)
 

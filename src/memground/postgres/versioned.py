@@ -35,18 +35,15 @@ from sqlalchemy import (
     and_,
     any_,
     bindparam,
-    case,
     func,
     insert,
     literal,
     or_,
     select,
-    true,
     tuple_,
     update,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
@@ -113,7 +110,12 @@ def known_now(table: Table | Any) -> ColumnElement[bool]:
 
 def known_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
     """Rows known at `moment`: known_from ≤ moment < known_to."""
-    return and_(table.c.known_from <= moment, or_(table.c.known_to.is_(None), table.c.known_to > moment))
+    return and_(table.c.known_from <= moment, known_after(table, moment))
+
+
+def known_after(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
+    """Rows that had not ended by `moment`, whenever they began: moment < known_to."""
+    return or_(known_now(table), table.c.known_to > moment)
 
 
 def valid_at(table: Table | Any, moment: datetime | ColumnElement[datetime]) -> ColumnElement[bool]:
@@ -154,7 +156,7 @@ def changes(vt: VersionedTable, where: ColumnElement[bool], earlier: datetime, l
     return (
         select(key.label("key"), before.c.id.label("before"), after.c.id.label("after"))
         .select_from(before.join(after, before.c[vt.key] == after.c[vt.key], full=True))
-        .where(before.c.id.is_distinct_from(after.c.id), _differs(vt.content, before, after))
+        .where(before.c.id.is_distinct_from(after.c.id), differs(vt.content, before, after))
         .order_by(func.coalesce(after.c.version, before.c.version), key)
     )
 
@@ -166,7 +168,7 @@ async def fetch_rows(
     wanted = list(ids)
     if not wanted:
         return {}
-    statement = select(vt.table).where(where, vt.table.c.id == any_(_uuids("ids", wanted)))
+    statement = select(vt.table).where(where, vt.table.c.id == any_(uuids("ids", wanted)))
     return {row["id"]: row for row in (await connection.execute(statement)).mappings()}
 
 
@@ -252,7 +254,7 @@ async def next_version(
     """version and known_from for a new row where no current one is: after all there ever was."""
     statement = select(
         func.greatest(literal(stamp.version, BigInteger), func.max(vt.table.c.version) + 1).label("version"),
-        func.greatest(_moment(stamp.at), _last_end(vt.table)).label("known_from"),
+        func.greatest(moment_of(stamp.at), last_end(vt.table)).label("known_from"),
     ).where(where)
     row = (await connection.execute(statement)).one()
     return row.version, row.known_from
@@ -265,8 +267,8 @@ def ends(vt: VersionedTable, where: ColumnElement[bool], keys: Sequence[uuid.UUI
     """
     newest = func.max(vt.table.c.version).label("newest")
     return (
-        select(vt.key_column.label("key"), newest, _last_end(vt.table).label("ended"))
-        .where(where, vt.key_column == any_(_uuids("keys", keys)))
+        select(vt.key_column.label("key"), newest, last_end(vt.table).label("ended"))
+        .where(where, vt.key_column == any_(uuids("keys", keys)))
         .group_by(vt.key_column)
     )
 
@@ -295,178 +297,15 @@ async def close_rows(
     """
     if not ids:
         return
-    end = func.greatest(vt.table.c.known_from, _moment(stamp.at if at is None else at))
+    end = func.greatest(vt.table.c.known_from, moment_of(stamp.at if at is None else at))
     await connection.execute(
         update(vt.table)
-        .where(where, vt.table.c.id == any_(_uuids("ids", ids)), vt.table.c.known_to.is_(None))
+        .where(where, vt.table.c.id == any_(uuids("ids", ids)), vt.table.c.known_to.is_(None))
         .values(known_to=end, closed_origin=stamp.origin)
     )
 
 
-async def restore(
-    connection: Executor, vt: VersionedTable, target: Query, where: ColumnElement[bool], stamp: Stamp
-) -> "Restored":
-    """Makes the present equal to `target`: appends copies of the target rows, closes what the target does not have.
-
-    `target` yields (logical id, row id or NULL): the version row each logical row shall equal, NULL to end it.
-    `where` bounds the table to the owner the caller speaks for. Rows that already equal their target stay, and so do
-    rows whose natural key another current row has taken meanwhile. The caller holds what it restores, by `lock_current`
-    or `lock_name`: between the plan and the change nobody else may write there.
-    """
-    table = vt.table
-    wanted = target.subquery("target")
-    key, row_id = wanted.c[0], wanted.c[1]
-    source = table.alias("source")
-    now = table.alias("now")
-    newest = select(func.max(table.c.version)).where(vt.key_column == key).scalar_subquery()
-    ended = select(_last_end(table)).where(vt.key_column == key).scalar_subquery()
-    plan = (
-        select(
-            key.label("key"),
-            source.c.id.label("source_id"),
-            now.c.id.label("now_id"),
-            newest.label("newest"),
-            ended.label("ended"),
-        )
-        .select_from(
-            wanted.outerjoin(source, source.c.id == row_id).outerjoin(
-                now, and_(now.c[vt.key] == key, now.c.known_to.is_(None))
-            )
-        )
-        .where(source.c.id.is_distinct_from(now.c.id), _differs(vt.copied, source, now))
-    )
-    rows = (await connection.execute(plan)).all()
-    await close_rows(connection, vt, [row.now_id for row in rows if row.now_id is not None], stamp, where=where)
-    copies = [(row.source_id, row.newest, row.ended) for row in rows if row.source_id is not None]
-    restored = await _insert_copies(connection, vt, where, copies, stamp) if copies else []
-    return Restored(restored=restored, ended=[row.key for row in rows if row.source_id is None])
-
-
-@dataclass(frozen=True)
-class Restored:
-    """Logical ids that got a version again, and those that were ended."""
-
-    restored: list[uuid.UUID]
-    ended: list[uuid.UUID]
-
-    def __len__(self) -> int:
-        return len(self.restored) + len(self.ended)
-
-
-def state_at(vt: VersionedTable, where: ColumnElement[bool], moment: datetime) -> Query:
-    """Target for `restore`: every logical row as it was known at `moment` (NULL: it was not)."""
-    table = vt.table
-    then = select(table.c[vt.key], table.c.id).where(where, known_at(table, moment)).subquery("then")
-    # Only what changed since can differ: rows begun or ended after the moment.
-    touched = (
-        select(table.c[vt.key])
-        .where(where, or_(table.c.known_from > moment, table.c.known_to > moment))
-        .distinct()
-        .subquery("touched")
-    )
-    return select(touched.c[vt.key], then.c.id).select_from(
-        touched.outerjoin(then, then.c[vt.key] == touched.c[vt.key])
-    )
-
-
-def state_without(
-    vt: VersionedTable, where: ColumnElement[bool], *, origin: str | None, recorded_since: datetime | None
-) -> Query:
-    """Target for `restore`: every logical row as if the writer had not written.
-
-    A write belongs to the writer when its origin is `origin` (None: anybody) and it was recorded at or after
-    `recorded_since` (None: ever). A row that somebody else has changed or ended since stays as they left it.
-    """
-    table = vt.table
-
-    def theirs(who: Any, when: Any) -> ColumnElement[bool]:
-        tests = [who.is_not(None)]
-        if origin is not None:
-            tests.append(who == origin)
-        if recorded_since is not None:
-            tests.append(when >= recorded_since)
-        return and_(*tests)
-
-    def next_(column: Any) -> ColumnElement[Any]:
-        return func.lead(column).over(partition_by=table.c[vt.key], order_by=table.c.version)
-
-    # A row is ended by what replaced it (the next row begins there, by the same hand), or by an act of its own.
-    replaced = and_(next_(table.c.origin) == table.c.closed_origin, next_(table.c.known_from) == table.c.known_to)
-    states = (
-        select(
-            table.c[vt.key].label("key"),
-            table.c.id,
-            table.c.version,
-            theirs(table.c.origin, table.c.recorded_at).label("written"),
-            and_(table.c.known_to.is_not(None), func.coalesce(~replaced, true())).label("ended"),
-            theirs(table.c.closed_origin, table.c.known_to).label("ended_by_them"),
-        )
-        .where(where)
-        .subquery("states")
-    )
-    c = states.c
-    ended_by_others = and_(c.ended, ~c.ended_by_them)
-    newest_first = (c.key, c.version.desc())
-    latest = (
-        select(c.key, case((c.ended, c.ended_by_them), else_=c.written).label("theirs"))
-        .ext(distinct_on(c.key))
-        .order_by(*newest_first)
-        .subquery("latest")
-    )
-    kept = (
-        select(c.key, case((ended_by_others, None), else_=c.id).label("id"))
-        .where(or_(~c.written, ended_by_others))
-        .ext(distinct_on(c.key))
-        .order_by(*newest_first)
-        .subquery("kept")
-    )
-    return (
-        select(latest.c.key, kept.c.id)
-        .select_from(latest.outerjoin(kept, kept.c.key == latest.c.key))
-        .where(latest.c.theirs)
-    )
-
-
-async def _insert_copies(
-    connection: Executor,
-    vt: VersionedTable,
-    where: ColumnElement[bool],
-    copies: Sequence[tuple[uuid.UUID, int, datetime]],
-    stamp: Stamp,
-) -> list[uuid.UUID]:
-    """Appends copies of (row id, newest version, last end) and returns their logical ids."""
-    table, time = vt.table, DateTime(timezone=True)
-    plan = (
-        func.unnest(
-            _uuids("sources", [source for source, _, _ in copies]),
-            bindparam("newest", [newest for _, newest, _ in copies], type_=ARRAY(BigInteger)),
-            bindparam("ended", [ended for _, _, ended in copies], type_=ARRAY(time)),
-        )
-        .table_valued("source_id", "newest", "ended", name="plan")
-        .render_derived()
-    )
-    columns = [
-        "id",
-        "version",
-        "known_from",
-        "recorded_at",
-        "origin",
-        *vt.copied,
-    ]
-    statement = select(
-        func.gen_random_uuid(),
-        func.greatest(literal(stamp.version, BigInteger), plan.c.newest + 1),
-        func.greatest(_moment(stamp.at), plan.c.ended),
-        _moment(stamp.at),
-        literal(stamp.origin, String),
-        *(table.c[name] for name in vt.copied),
-    ).select_from(table.join(plan, table.c.id == plan.c.source_id))
-    statement = statement.where(where)
-    insertion = upsert(table).from_select(columns, statement).on_conflict_do_nothing()
-    return list((await connection.execute(insertion.returning(vt.key_column))).scalars())
-
-
-def _differs(columns: Sequence[str], left: Any, right: Any) -> ColumnElement[bool]:
+def differs(columns: Sequence[str], left: Any, right: Any) -> ColumnElement[bool]:
     """Whether two states differ in these columns, or only one of them exists."""
     tests = [left.c.id.is_(None), right.c.id.is_(None)]
     if columns:
@@ -486,14 +325,14 @@ def equal(left: Any, right: Any) -> bool:
     return left == right and isinstance(left, bool) == isinstance(right, bool)
 
 
-def _last_end(table: Table) -> ColumnElement[datetime]:
+def last_end(table: Table) -> ColumnElement[datetime]:
     """The latest moment at which any of the rows begins or ends."""
     return func.greatest(func.max(table.c.known_from), func.max(table.c.known_to))
 
 
-def _moment(at: datetime) -> ColumnElement[datetime]:
+def moment_of(at: datetime) -> ColumnElement[datetime]:
     return literal(at, DateTime(timezone=True))
 
 
-def _uuids(name: str, values: Sequence[uuid.UUID]) -> Any:
+def uuids(name: str, values: Sequence[uuid.UUID]) -> Any:
     return bindparam(name, list(values), type_=ARRAY(UUID), unique=True)

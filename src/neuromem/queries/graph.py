@@ -31,7 +31,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array, distinct_on
 
 from memground.postgres.engine import Query
-from memground.postgres.versioned import known_now
+from memground.postgres.versioned import known_after, known_now
 from neuromem.models import Tables
 from neuromem.queries.scope import Shape, built_once, owned
 
@@ -167,7 +167,7 @@ def _ends_written_on_nodes(tables: Tables, user_id: str, edges: Query) -> Query:
     ends = union_all(*(select(*side, *written).where(of_these) for side in sides)).subquery("ends")
     # Where both were written at one instant, a new edge came after its node; a version of an old one may have not.
     before = or_(node.c.recorded_at < ends.c.recorded_at, node.c.recorded_at <= ends.c.created_at)
-    found = and_(before, or_(known_now(node), node.c.known_to > ends.c.recorded_at))
+    found = and_(before, known_after(node, ends.c.recorded_at))
     return (
         select(node.c.node_type, node.c.node_id)
         .join(ends, and_(ends.c.type == node.c.node_type, ends.c.id == node.c.node_id))

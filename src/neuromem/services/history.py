@@ -11,11 +11,12 @@ from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
 from memground.clock import Stamp, as_utc
 from memground.errors import InvalidInputError
-from memground.postgres import versioned
+from memground.postgres import restoring, versioned
 from memground.postgres.engine import Query, Row
 from memground.postgres.erasing import with_beginnings
 from memground.postgres.queue import JobQueue, NewJob
-from memground.postgres.versioned import Restored, VersionedTable
+from memground.postgres.restoring import Restored
+from memground.postgres.versioned import VersionedTable
 from memground.text import check_text
 from memground.view import View
 from neuromem import checks
@@ -84,7 +85,7 @@ class HistoryService:
         await self._check_horizon(user_id, moment)
         if moment > stamp.at:
             raise InvalidInputError(f"to_time={moment.isoformat()} lies in the future; pass a moment that has been")
-        return await self._reverse(user_id, stamp, lambda vt, where: versioned.state_at(vt, where, moment))
+        return await self._reverse(user_id, stamp, lambda vt, where: restoring.state_at(vt, where, moment))
 
     async def undo(
         self, user_id: str, *, origin: str | None = None, recorded_since: datetime | None = None
@@ -104,7 +105,7 @@ class HistoryService:
         def without(vt: VersionedTable, where: ColumnElement[bool]) -> Query:
             if vt is self._tables.memory_sources:
                 where = and_(where, ~born_with_derived(self._tables))
-            target = versioned.state_without(vt, where, origin=origin, recorded_since=since)
+            target = restoring.state_without(vt, where, origin=origin, recorded_since=since)
             target = with_beginnings(vt, where, target)
             if vt is not nodes.vt:
                 return target
@@ -116,7 +117,7 @@ class HistoryService:
         stamp = self._session.stamp(_new_origin("undo"))
         done = await self._reverse(user_id, stamp, without)
         mine = nodes.of(user_id)
-        unwritten = versioned.state_without(nodes.vt, mine, origin=origin, recorded_since=since)
+        unwritten = restoring.state_without(nodes.vt, mine, origin=origin, recorded_since=since)
         kept = graph.still_known(self._tables, user_id, unwritten)
         for row in (await self._session.execute(kept)).mappings().all():
             named = {key: value for key, value in row["properties"].items() if key == "name"}
@@ -185,7 +186,7 @@ class HistoryService:
         # Nodes first: which stay is told by the edges as they were written, and those that come back are written anew.
         for owned in sorted(_owned(self._tables), key=lambda owned: owned.kind != "graph_node"):
             where = owned.of(user_id)
-            done[owned.kind] = await versioned.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
+            done[owned.kind] = await restoring.restore(self._session, owned.vt, target(owned.vt, where), where, stamp)
         await self._vectors_follow(user_id, done["message"], stamp)
         # A message that came back may have left before its vector was made.
         unembedded = (await self._session.execute(queries.unembedded(self._tables, user_id))).scalars()
@@ -211,7 +212,7 @@ class HistoryService:
             .ext(distinct_on(key))
             .order_by(key, vt.table.c.version.desc())
         )
-        await versioned.restore(self._session, vt, newest, where, stamp)
+        await restoring.restore(self._session, vt, newest, where, stamp)
 
 
 _INTERNAL = frozenset({"source"})

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.clock import Stamp
 from memground.errors import InvalidInputError, NotFoundError
-from memground.postgres import versioned
+from memground.postgres import restoring, versioned
 from memground.postgres.bulk import insertion, lists
 from memground.postgres.engine import Row
 from memground.text import show
@@ -106,11 +106,11 @@ class MemoryService:
                 f"user {user_id!r} has no version {version!r} of memory {memory_id}; history() shows those there are"
             )
         stamp = self._session.stamp(origin)
-        await versioned.restore(self._session, vt, target, owned, stamp)
+        await restoring.restore(self._session, vt, target, owned, stamp)
         links = self._tables.memory_sources
         own = (links.table.c.user_id == user_id) & (links.table.c.derived_id == key)
-        then = versioned.state_at(links, own, wanted.known_from)
-        await versioned.restore(self._session, links, then, own, stamp)
+        then = restoring.state_at(links, own, wanted.known_from)
+        await restoring.restore(self._session, links, then, own, stamp)
         memory = await self.get(user_id, key, View(now=stamp.at))
         assert memory is not None  # it was restored above, in this transaction
         return memory

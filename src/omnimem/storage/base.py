@@ -363,10 +363,11 @@ class Storage:
 
     async def status(self) -> QueueStatus:
         """How much waits, in the outbox and in the queue."""
-        queued = await self.queue.status()
         if self.outbox is None:
-            return queued
+            return await self.queue.status()
+        # The outbox first: what is moved on while we ask is then counted twice rather than not at all.
         kept = await self.outbox.status()
+        queued = await self.queue.status()
         oldest = min((time for time in (kept.oldest, queued.oldest) if time is not None), default=None)
         return QueueStatus(
             kept.waiting + queued.waiting,

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from memground.errors import ConfigurationError, InvalidInputError, UnavailableError
@@ -105,11 +106,11 @@ class ElasticsearchKeywords(KeywordIndex):
     async def _everywhere(self, write: Callable[[str], Awaitable[None]]) -> None:
         """Writes to the indexes in use, and before to those that are being made; these may be in use meanwhile."""
         for suffix in await self.indexes.written():
-            try:
-                await write(suffix)
-            except MissingIndexError:
-                if not suffix:
-                    raise
+            if suffix:
+                with suppress(MissingIndexError):
+                    await write(suffix)
+            else:
+                await _in_use(partial(write, suffix))
 
     async def _apply(self, entries: Sequence[KeywordEntry], suffix: str, refresh: bool) -> None:
         # A tombstone guards its memory's place among the memories. The history is guarded by looking: before, so that
@@ -238,12 +239,14 @@ class ElasticsearchKeywords(KeywordIndex):
             options = {"collapse": {"field": "memory_id"}, "search_type": "dfs_query_then_fetch"}
         index = self.indexes.memories if then is None else self.indexes.both
         matching = {"match": {"words": {"query": " ".join(looked), "operator": "or"}}}
-        hits = await self.connection.search(
-            index,
-            {"bool": {"must": [matching], "filter": conditions}},
-            size=limit,
-            docvalue_fields=_IDS,
-            **options,
+        hits = await _in_use(
+            lambda: self.connection.search(
+                index,
+                {"bool": {"must": [matching], "filter": conditions}},
+                size=limit,
+                docvalue_fields=_IDS,
+                **options,
+            )
         )
         found = [
             Candidate(
@@ -324,6 +327,14 @@ class ElasticsearchKeywords(KeywordIndex):
 _THERE = {"exists": {"field": "record_id"}}
 """No tombstone."""
 _CONFLICT, _MISSING, _MALFORMED = 409, 404, 400
+
+
+async def _in_use[T](call: Callable[[], Awaitable[T]]) -> T:
+    """A call on the indexes in use, made again where a switch deleted one in its middle: another stands there then."""
+    try:
+        return await call()
+    except MissingIndexError:
+        return await call()
 
 
 def _alone(work: Work | None) -> None:

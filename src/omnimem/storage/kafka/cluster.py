@@ -57,9 +57,17 @@ _PASSING = frozenset(
         KafkaError.COORDINATOR_NOT_AVAILABLE,
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError._WAIT_COORD,  # pyright: ignore[reportPrivateUsage]
+        KafkaError._NOENT,  # pyright: ignore[reportPrivateUsage]
     }
 )
 """Errors of brokers that find themselves: after a start, or after a topic was made."""
+_OUTDATED = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError._NOENT,  # pyright: ignore[reportPrivateUsage]
+    }
+)
+"""Errors of a client that did not notice that a broker was started anew, and never will: "no leaders found"."""
 _EARLIEST, _LATEST = cast("OffsetSpec", OffsetSpec.earliest()), cast("OffsetSpec", OffsetSpec.latest())
 _COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "segment.ms": str(24 * 3600 * 1000)}
 
@@ -93,6 +101,7 @@ class Cluster:
     def __init__(self, settings: KafkaSettings) -> None:
         self.settings = settings
         self._admin: AdminClient | None = None
+        self._former: AdminClient | None = None
         self._ready = False
         self._preparing = asyncio.Lock()
         self._trouble: KafkaError | None = None
@@ -113,9 +122,16 @@ class Cluster:
         return self._admin
 
     async def close(self) -> None:
-        """Ends the client for questions; the next question makes a new one."""
-        held, self._admin = [self._admin], None
+        """Ends the clients for questions; the next question makes a new one."""
+        held = [self._admin, self._former]
+        self._admin = self._former = None
         await asyncio.to_thread(held.clear)  # its end may take a moment
+
+    async def _renew(self) -> None:
+        """Has the next question make a new client. The old one stays for now: its thread may be telling us still."""
+        held = [self._former]
+        self._admin, self._former = None, self._admin
+        await asyncio.to_thread(held.clear)
 
     def error(self, what: str, error: BaseException | KafkaError | None = None) -> MemoryStoreError:
         """What an error of Kafka is to our callers."""
@@ -211,8 +227,8 @@ class Cluster:
                 code = error.args[0].code()
                 if code not in _PASSING or asyncio.get_running_loop().time() > until:
                     raise self.error(what, error) from error
-            if code == KafkaError.FENCED_LEADER_EPOCH:  # the client does not notice that a broker was started anew
-                await self.close()
+            if code in _OUTDATED:
+                await self._renew()
             if code == KafkaError.UNKNOWN_TOPIC_OR_PART:  # made just now, or deleted by somebody
                 self._ready = False
                 await self.prepare()

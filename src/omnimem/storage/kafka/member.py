@@ -24,7 +24,6 @@ from omnimem.storage.base import Change
 from omnimem.storage.kafka.cluster import Cluster, Lane, Offsets, Place
 from omnimem.storage.kafka.messages import Seen, read_change, read_trial
 from omnimem.storage.kafka.progress import Part
-from omnimem.storage.kafka.reader import received
 from omnimem.storage.settings.kafka import milliseconds
 
 _log = logging.getLogger("omnimem.kafka")
@@ -195,8 +194,13 @@ class Member:
         consumer = self._consumer
         if consumer is None:
             return
-        for message in received(consumer, max(1, count), seconds):
+        # One by one: in the middle of a call that gives many, partitions may be taken and given back.
+        for _ in range(max(1, count)):
+            message = consumer.poll(seconds)
+            if message is None:
+                break
             self._came(message)
+            seconds = 0.0
         with self._lock:
             self._balance(consumer)
 

@@ -52,7 +52,7 @@ class Reader:
         try:
             until = time.monotonic() + self._cluster.settings.timeout
             while left and time.monotonic() < until:
-                for message in received(consumer, _AT_ONCE, 0.05):
+                for message in _received(consumer, _AT_ONCE, 0.05):
                     if (place := place_of(message)) not in left:
                         continue
                     until = time.monotonic() + self._cluster.settings.timeout
@@ -87,7 +87,7 @@ def place_of(message: Seen) -> Place:
     return cast("str", message.topic()), cast("int", message.partition())
 
 
-def received(consumer: Consumer, most: int, seconds: float) -> list[Seen]:
+def _received(consumer: Consumer, most: int, seconds: float) -> list[Seen]:
     """What is there, up to `most`; where nothing is, the first that comes within `seconds`."""
     # Asked for many at once, the client waits until it has as many.
     first = consumer.poll(seconds)
