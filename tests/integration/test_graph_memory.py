@@ -407,3 +407,14 @@ async def test_bad_triples_are_refused_and_nothing_is_written(
             await GraphMemoryService(session).store_triples(user, triples, stamp=session.stamp("x"))
     assert await state(mind) == before
     assert counts(await store(mind, user)) == (0, 0, 0, 0)
+
+
+async def test_very_many_that_came_just_now_are_taken_back_and_brought_back_in_seconds(mind: NeuroMemory) -> None:
+    """The server has not counted them yet: with plans for tables as good as empty this took over a quarter hour."""
+    triples = [Triple(f"P{n % 2_000}", "knows", f"Q{n}", "person", "person") for n in range(6_000)]
+    await store(mind, "many", *triples, origin="bulk")
+    async with asyncio.timeout(30):
+        undone = await mind.undo("many", origin="bulk")
+        assert undone.ended == {"graph_node": 8_000, "graph_edge": 6_000}
+        again = await mind.undo("many", origin=undone.origin)
+        assert again.restored == undone.ended

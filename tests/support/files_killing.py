@@ -53,7 +53,7 @@ class Place:
 
     @asynccontextmanager
     async def mind(self) -> AsyncGenerator[NeuroMemory]:
-        policy = JobPolicy(lease=1.5, poll=0.05, backoff=0.05)
+        policy = JobPolicy(lease=3, poll=0.05, backoff=0.05)
         async with NeuroMemory(
             self.url, HashEmbedding(8), storage=self.storage, schema=self.schema, background=policy
         ) as mind:

@@ -32,13 +32,15 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
-from memground.postgres.engine import TIMED_OUT, sqlstate
+from memground.postgres.engine import TIMED_OUT, Executor, sqlstate
 from memground.postgres.pooler import run_alone
 
 _CHANGED = text(
     "SELECT format('%I.%I', s.schemaname, s.relname) FROM pg_catalog.pg_stat_user_tables s "
     "JOIN pg_catalog.pg_class c ON c.oid = s.relid "
-    "WHERE s.schemaname = :schema AND s.n_mod_since_analyze > 200 + greatest(c.reltuples, 0) / 2 ORDER BY 1"
+    "WHERE s.schemaname = :schema AND (s.n_mod_since_analyze > 200 + greatest(c.reltuples, 0) / 2 "
+    # What a connection has changed is reported up to ten seconds later; how large the table is shows at once.
+    "OR pg_relation_size(c.oid) / current_setting('block_size')::int > 8 + 2 * c.relpages) ORDER BY 1"
 )
 
 
@@ -78,9 +80,19 @@ async def freshen(engine: AsyncEngine, schema: str) -> list[str]:
     async with engine.connect() as connection:
         changed = list(await connection.scalars(_CHANGED, {"schema": schema}))
         for table in changed:
-            # As the server quoted it. It is not waited for: an index that is being made holds the table for minutes.
-            await run_alone(connection, f"ANALYZE (SKIP_LOCKED) {table}")
+            await run_alone(connection, _analyze(table))
     return changed
+
+
+async def freshen_within(connection: Executor, schema: str) -> None:
+    """The same inside the caller's transaction, with what it has written: before statements over very many rows."""
+    for table in (await connection.execute(_CHANGED, {"schema": schema})).scalars().all():
+        await connection.execute(text(_analyze(table).replace(":", r"\:")))
+
+
+def _analyze(table: str) -> str:
+    """`table`: as the server quoted it. It is not waited for: an index in the making holds the table for minutes."""
+    return f"ANALYZE (SKIP_LOCKED) {table}"
 
 
 async def count_anew(engine: AsyncEngine, tables: Iterable[Table], *, patience: float) -> list[str]:

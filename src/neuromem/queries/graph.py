@@ -1,5 +1,7 @@
 """Statements over the graph. A thing is (type, id); inside a statement that walks, it is the text `type/id`."""
 
+import uuid
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from sqlalchemy import (
@@ -31,7 +33,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, array, distinct_on
 
 from memground.postgres.engine import Query
-from memground.postgres.versioned import known_after, known_now
+from memground.postgres.versioned import known_after, known_now, uuids
 from neuromem.models import Tables
 from neuromem.queries.scope import Shape, built_once, owned
 
@@ -176,11 +178,16 @@ def _ends_written_on_nodes(tables: Tables, user_id: str, edges: Query) -> Query:
     )
 
 
-def still_known(tables: Tables, user_id: str, target: Query) -> Query:
-    """The current nodes of which the target (key, row id or NULL) says that they shall end."""
-    wanted, node = target.subquery("wanted"), tables.graph_nodes.table
-    ending = select(wanted.c[0]).where(wanted.c[1].is_(None))
-    return select(node).where(node.c.user_id == user_id, known_now(node), node.c.node_key.in_(ending))
+def ending(target: Query) -> Query:
+    """The keys of those rows of which a target (key, row id or NULL) says that they shall end."""
+    wanted = target.subquery("wanted")
+    return select(wanted.c[0]).where(wanted.c[1].is_(None))
+
+
+def current_among(tables: Tables, user_id: str, keys: Sequence[uuid.UUID]) -> Query:
+    """The current nodes among these."""
+    node = tables.graph_nodes.table
+    return select(node).where(node.c.user_id == user_id, known_now(node), node.c.node_key == any_(uuids("keys", keys)))
 
 
 @built_once

@@ -16,6 +16,7 @@ from memground.postgres.engine import Query, Row
 from memground.postgres.erasing import with_beginnings
 from memground.postgres.queue import JobQueue, NewJob
 from memground.postgres.restoring import Restored
+from memground.postgres.statistics import freshen_within
 from memground.postgres.versioned import VersionedTable
 from memground.text import check_text
 from memground.view import View
@@ -118,8 +119,10 @@ class HistoryService:
         done = await self._reverse(user_id, stamp, without)
         mine = nodes.of(user_id)
         unwritten = restoring.state_without(nodes.vt, mine, origin=origin, recorded_since=since)
-        kept = graph.still_known(self._tables, user_id, unwritten)
-        for row in (await self._session.execute(kept)).mappings().all():
+        # Two questions: what was written just now is not counted yet, and one would be asked anew for every node.
+        gone = (await self._session.execute(graph.ending(unwritten))).scalars().all()
+        kept = graph.current_among(self._tables, user_id, gone)
+        for row in (await self._session.execute(kept)).mappings().all() if gone else ():
             named = {key: value for key, value in row["properties"].items() if key == "name"}
             values = node_values(user_id, row["node_type"], row["node_id"], named)
             await versioned.append(self._session, nodes.vt, row, values, stamp, where=mine)
@@ -183,6 +186,8 @@ class HistoryService:
         target: Callable[[VersionedTable, ColumnElement[bool]], Query],
     ) -> Reversal:
         done: dict[str, Restored] = {}
+        # With what the server guesses of tables that grew just now, it compares each row with each other.
+        await freshen_within(self._session, self._tables.schema)
         # Nodes first: which stay is told by the edges as they were written, and those that come back are written anew.
         for owned in sorted(_owned(self._tables), key=lambda owned: owned.kind != "graph_node"):
             where = owned.of(user_id)
