@@ -60,7 +60,7 @@ def figures(folder: Path = FOLDER) -> dict[str, list[Figure]]:
     readers = {
         "quality": _quality, "asof": _asof, "latency": _latency, "ingest": _ingest, "startup": _startup,
         "memory": _memory, "graph": _graph, "extraction": _extraction,
-        "erase": _erase, "entities": _entities,
+        "erase": _erase, "entities": _entities, "omnimem-speed": _record, "fleet-speed": _fleet,
     }  # fmt: skip
     found = {name: newest(name, folder) for name in readers}
     return {name: list(readers[name](result)) for name, result in found.items() if result is not None}
@@ -186,6 +186,38 @@ def _erase(result: Result) -> Iterator[Figure]:
     found = result["erased"]["the user"]
     name = f"a user with {result['memories']:,} memories and as many turns erased"
     yield Figure(name, found["seconds"], 20.0, "s", floor=f"{sum(found['rows'].values()):,} rows")
+
+
+def _record(result: Result) -> Iterator[Figure]:
+    found = result["milliseconds"]
+    where = f"omnimem, one PostgreSQL, {result['memories']:,} memories"
+    for what, name, limit in (
+        ("search hybrid", "hybrid search", 10.0),
+        ("get", "get", 1.0),
+        ("create inline", "create, searchable", 6.0),
+        ("update inline", "update, searchable", 8.0),
+        ("history of 1,000 (limit 20)", "20 of 1,000 versions", 1.5),
+    ):
+        yield Figure(f"{where}: {name}, p50", found[what]["p50"], limit)
+    slower = found["search hybrid as_of"]["p50"] / found["search hybrid"]["p50"]
+    yield Figure(f"{where}: hybrid search as of the past, times the present", slower, 3.0, "×")
+    for mode, least in (("inline", 500), ("async", 3_000)):
+        rate = result[f"create_many {mode}"]["per second"]
+        yield Figure(f"{where}: create_many, {mode}", rate, least, "/s", least=True)
+
+
+def _fleet(result: Result) -> Iterator[Figure]:
+    found = result["milliseconds"]
+    where = f"omnimem, a fleet, {result['memories']:,} memories"
+    for what, name, limit in (
+        ("search hybrid", "hybrid search", 30.0),
+        ("create, readable by id", "create, readable by id", 20.0),
+        ("create inline, searchable", "create, searchable", 60.0),
+    ):
+        yield Figure(f"{where}: {name}, p50", found[what]["p50"], limit)
+    lag = result["lag at 100 changes/s"]["p95"]
+    yield Figure(f"{where}: found after, at 100 changes/s, p95", lag / 1_000, 2.0, "s")
+    yield Figure(f"{where}: a worker's rate", result["a second"]["applied"], 400, "/s", least=True)
 
 
 def _entities(result: Result) -> Iterator[Figure]:
