@@ -191,14 +191,14 @@ def _erase(result: Result) -> Iterator[Figure]:
 def _record(result: Result) -> Iterator[Figure]:
     found = result["milliseconds"]
     where = f"omnimem, one PostgreSQL, {result['memories']:,} memories"
-    for what, name, limit in (
-        ("search hybrid", "hybrid search", 10.0),
-        ("get", "get", 1.0),
-        ("create inline", "create, searchable", 6.0),
-        ("update inline", "update, searchable", 8.0),
-        ("history of 1,000 (limit 20)", "20 of 1,000 versions", 1.5),
-    ):
-        yield Figure(f"{where}: {name}, p50", found[what]["p50"], limit)
+    limits = {
+        "search hybrid": 10.0,
+        "get": 1.0,
+        "create inline": 6.0,
+        "update inline": 8.0,
+        "history of 1,000 (limit 20)": 1.5,
+    }
+    yield from _medians(where, found, limits)
     slower = found["search hybrid as_of"]["p50"] / found["search hybrid"]["p50"]
     yield Figure(f"{where}: hybrid search as of the past, times the present", slower, 3.0, "×")
     for mode, least in (("inline", 500), ("async", 3_000)):
@@ -209,15 +209,16 @@ def _record(result: Result) -> Iterator[Figure]:
 def _fleet(result: Result) -> Iterator[Figure]:
     found = result["milliseconds"]
     where = f"omnimem, a fleet, {result['memories']:,} memories"
-    for what, name, limit in (
-        ("search hybrid", "hybrid search", 30.0),
-        ("create, readable by id", "create, readable by id", 20.0),
-        ("create inline, searchable", "create, searchable", 60.0),
-    ):
-        yield Figure(f"{where}: {name}, p50", found[what]["p50"], limit)
+    limits = {"search hybrid": 30.0, "create, readable by id": 20.0, "create inline, searchable": 60.0}
+    yield from _medians(where, found, limits)
     lag = result["lag at 100 changes/s"]["p95"]
     yield Figure(f"{where}: found after, at 100 changes/s, p95", lag / 1_000, 2.0, "s")
     yield Figure(f"{where}: a worker's rate", result["a second"]["applied"], 400, "/s", least=True)
+
+
+def _medians(where: str, found: Mapping[str, Any], limits: Mapping[str, float]) -> Iterator[Figure]:
+    for what, limit in limits.items():
+        yield Figure(f"{where}: {what}, p50", found[what]["p50"], limit)
 
 
 def _entities(result: Result) -> Iterator[Figure]:

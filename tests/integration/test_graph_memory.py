@@ -410,7 +410,7 @@ async def test_bad_triples_are_refused_and_nothing_is_written(
 
 
 async def test_very_many_that_came_just_now_are_taken_back_and_brought_back_in_seconds(mind: NeuroMemory) -> None:
-    """The server has not counted them yet: with plans for tables as good as empty this took over a quarter hour."""
+    """The server has not counted them yet: with plans for tables as good as empty this took minutes."""
     triples = [Triple(f"P{n % 2_000}", "knows", f"Q{n}", "person", "person") for n in range(6_000)]
     await store(mind, "many", *triples, origin="bulk")
     async with asyncio.timeout(30):

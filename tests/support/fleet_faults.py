@@ -167,21 +167,21 @@ class Stream:
         self.told.partly += any("could not be asked" in warning for warning in found.warnings)
 
     async def _read(self, client: OmniMemClient) -> None:
-        """Reads by id; while MongoDB runs that must succeed, soon: one that an overloaded machine held up, again."""
-        held_up = False
+        """Reads by id; while MongoDB runs that must succeed, soon, or when the same one is asked for again."""
+        failed: str | None = None
         while not self._stop.is_set():
-            key = self._chance.choice([key for key in self.told.records if key not in self.told.unsure])
+            key = failed or self._chance.choice([key for key in self.told.records if key not in self.told.unsure])
             could = self._readable.is_set()
             try:
                 async with asyncio.timeout(5):
                     memory = await client.get(key)
             except (MemoryStoreError, TimeoutError) as error:
                 if could and self._readable.is_set():
-                    if held_up:
+                    if failed:
                         self.told.wrong.append(f"reading {key}, twice: {type(error).__name__}: {error}")
-                    held_up = True
+                    failed = key
             else:
-                held_up = False
+                failed = None
                 self.told.reads += 1
                 if memory is None and key not in self.told.unsure:
                     self.told.wrong.append(f"{key} was not there")
