@@ -331,8 +331,10 @@ def last_end(table: Table) -> ColumnElement[datetime]:
 
 
 def moment_of(at: datetime) -> ColumnElement[datetime]:
+    """A moment as a value of PostgreSQL's."""
     return literal(at, DateTime(timezone=True))
 
 
 def uuids(name: str, values: Sequence[uuid.UUID]) -> Any:
+    """Ids as one bound array, whose name is made unique in its statement."""
     return bindparam(name, list(values), type_=ARRAY(UUID), unique=True)
