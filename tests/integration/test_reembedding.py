@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -270,7 +271,8 @@ async def test_killed_anywhere_it_goes_on(open_mind: OpenMind, database_url: str
         try:
             await asyncio.wait_for(process.wait(), pause)
         except TimeoutError:
-            process.send_signal(signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it ended this very moment
+                process.send_signal(signal.SIGKILL)
             await process.wait()
     assert process.returncode == 0
     assert begun == sorted(begun)

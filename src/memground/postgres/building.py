@@ -6,6 +6,7 @@ found by comparing every row, only slower.
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
@@ -31,9 +32,10 @@ _DEAR = ("hnsw", "gin")
 _DIALECT = asyncpg.dialect()
 _IN_THE_WAY = (TIMED_OUT, DEADLOCK)
 _AT_ONCE = "tuple concurrently updated"
-"""What the server says, without a code of its own, where it makes the index for a program that is gone."""
+"""What the server says, without a code of its own and in no other language, where it makes the index for a program
+that is gone."""
 _PATIENCE, _TRIES = 0.5, 4
-"""Seconds that dropping waits for a table: less than until a deadlock is looked for, so that nobody else gives way."""
+"""Seconds that dropping waits for a table, and how often: who comes after it waits as long."""
 _AGAIN_SECONDS = 0.3
 
 
@@ -45,18 +47,8 @@ def dear_indexes(tables: Sequence[Table]) -> list[Index]:
 
 async def missing(connection: AsyncConnection, indexes: Sequence[Index]) -> list[Index]:
     """Those of the indexes that are not there, or were left half made."""
-    if not indexes:
-        return []
-    complete = await connection.scalars(
-        text(
-            "SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
-            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE i.indisvalid AND n.nspname = :schema AND c.relname = ANY(:names)"
-        ),
-        {"schema": _schema(indexes), "names": [str(index.name) for index in indexes]},
-    )
-    there = set(complete)
-    return [index for index in indexes if index.name not in there]
+    complete = await _names(connection, indexes, half_made=False)
+    return [index for index in indexes if index.name not in complete]
 
 
 async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
@@ -65,23 +57,50 @@ async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
     False, and nothing is done, where there are more, or where others hold a table for two seconds.
     """
     indexes = dear_indexes(tables)
-    async with engine.connect() as connection:
-        for table in tables:
+    for table in tables:
+        async with engine.connect() as connection:  # one each: a table is not held while another is waited for
             if not await connection.scalar(is_few(table, [])):
                 return False
-    for _ in range(_TRIES if indexes else 0):
+    for _ in range(_TRIES):
         try:
             async with engine.begin() as connection:
-                await give_way(connection, _PATIENCE)
+                if not await _names(connection, indexes, half_made=True):
+                    return True
+                await _hold(connection, tables)
                 for index in indexes:
                     await connection.exec_driver_sql(f"DROP INDEX IF EXISTS {_quoted(index)}")
         except DBAPIError as error:
             if sqlstate(error) not in _IN_THE_WAY and _AT_ONCE not in str(error.orig):
                 raise
+            await asyncio.sleep(random.uniform(0, _AGAIN_SECONDS))
         else:
             return True
     _log.info("indexes of %s are in use and are kept up row by row", tables[0].name)
     return False
+
+
+async def _names(connection: AsyncConnection, indexes: Sequence[Index], half_made: bool) -> set[str]:
+    """Which of the indexes are there, those left half made too or not."""
+    if not indexes:
+        return set()
+    found = await connection.scalars(
+        text(
+            "SELECT c.relname FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE (:half_made OR i.indisvalid) AND n.nspname = :schema AND c.relname = ANY(:names)"
+        ),
+        {"half_made": half_made, "schema": _schema(indexes), "names": [str(index.name) for index in indexes]},
+    )
+    return set(found)
+
+
+async def _hold(connection: AsyncConnection, tables: Sequence[Table]) -> None:
+    """Takes the tables for this transaction alone. Who holds one waits for no other, so that nobody has to give way."""
+    first, *others = sorted(map(_DIALECT.identifier_preparer.format_table, tables))
+    await give_way(connection, _PATIENCE)
+    await connection.exec_driver_sql(f"LOCK TABLE {first} IN ACCESS EXCLUSIVE MODE")
+    for other in others:
+        await connection.exec_driver_sql(f"LOCK TABLE {other} IN ACCESS EXCLUSIVE MODE NOWAIT")
 
 
 async def build_missing(
