@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from omnimem.operations.manager import MemoryManager
     from omnimem.operations.time_travel import TimeTravel
     from omnimem.pipeline.reembedding import Reembedded
+    from omnimem.pipeline.reindexing import Reindexed
     from omnimem.pipeline.synchronizer import IndexSynchronizer
     from omnimem.pipeline.verification import Difference, Report
     from omnimem.search.engine import SearchEngine
@@ -76,6 +77,7 @@ _HOMES = {
     "omnimem.operations.manager": ("MemoryManager",),
     "omnimem.operations.time_travel": ("TimeTravel",),
     "omnimem.pipeline.reembedding": ("Reembedded",),
+    "omnimem.pipeline.reindexing": ("Reindexed",),
     "omnimem.pipeline.synchronizer": ("IndexSynchronizer",),
     "omnimem.pipeline.verification": ("Difference", "Report"),
     "omnimem.search.engine": ("SearchEngine",),
@@ -110,6 +112,7 @@ __all__ = [
     "Page",
     "ProviderError",
     "Reembedded",
+    "Reindexed",
     "Report",
     "Scope",
     "SearchEngine",

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from omnimem import F, InvalidInputError, OmniMemClient, Scope, Settings, UnavailableError
+from omnimem import F, InvalidInputError, OmniMemClient, Scope, Settings, UnavailableError, UnsupportedError
+from omnimem.storage.elasticsearch import ElasticsearchKeywords
 from omnimem.storage.settings.elasticsearch import ElasticsearchSettings
 from omnimem.storage.settings.kafka import KafkaSettings
 from support.deployments import Servers
@@ -118,6 +119,69 @@ async def test_verify_goes_on_where_it_was_interrupted(servers: Servers) -> None
         assert task.cancelled()
         report = await client.verify(after=seen[-1])
         assert report.memories == len(ids) - ids.index(seen[-1]) - 1 < len(ids)
+
+
+async def test_the_keyword_index_is_made_anew_while_others_work(servers: Servers) -> None:
+    settings = servers.settings("fleet")
+    async with connect(settings) as client, connect(settings) as other:
+        kept = [await client.create(f"lamp {letter * 3}") for letter in "abcdefghijklmnopqrst"]
+        first = kept[0]
+        await client.delete(kept.pop().memory_id)
+        told: list[tuple[int, int]] = []
+        done, written = asyncio.Event(), list[str]()
+
+        async def work() -> None:
+            """Every kind of write, by a client that knows nothing of the new index."""
+            while not done.is_set():
+                memory = await other.create("lantern")
+                await other.update(memory.memory_id, content="lantern again")
+                await other.update(first.memory_id, content=f"lamp turn{len(written)}")
+                gone = await other.create("lantern gone")
+                await other.delete(gone.memory_id)
+                written.append(memory.memory_id)
+
+        working = asyncio.create_task(work())
+        while len(written) < 2:
+            await asyncio.sleep(0.05)
+        made = await client.reindex(progress=lambda n, total: told.append((n, total)))
+        before = len(written)
+        while len(written) < before + 2:
+            await asyncio.sleep(0.05)
+        done.set()
+        await working
+        await client.wait_idle(60)
+        assert made.memories >= 21
+        assert made.records > made.memories
+        assert told[-1] == (made.memories, max(total for _, total in told))
+        assert (await client.verify()).count == 0
+        assert "-v1-2: " in str(await client.about())
+        assert [hit.memory.memory_id for hit in await client.search("hhh", mode="keyword")] == [kept[7].memory_id]
+        assert not await client.search("aaa ttt", mode="keyword")  # said otherwise since, and deleted
+        then = await client.search("aaa", mode="keyword", as_of=first.created_time)
+        assert [hit.memory.record_id for hit in then] == [first.record_id]
+        assert await client.abandon_reindex() is False
+
+
+async def test_a_lost_keyword_index_comes_back(servers: Servers) -> None:
+    settings = servers.settings("fleet")
+    async with connect(settings) as client:
+        memory = await client.create("a lantern")
+        memory = await client.update(memory.memory_id, content="a red lantern")
+    keywords = ElasticsearchKeywords(settings.elasticsearch)
+    await keywords.open()
+    await keywords.drop()
+    await keywords.close()
+    async with connect(settings) as client:
+        assert not await client.search("lantern", mode="keyword")
+        with pytest.raises(ZeroDivisionError):
+            await client.reindex(progress=lambda n, _: n // 0)
+        assert await client.abandon_reindex() is True
+        with pytest.raises(ZeroDivisionError):
+            await client.reindex(progress=lambda n, _: n // 0)
+        assert (await client.reindex()).to_dict() == {"memories": 1, "records": 2}
+        assert [hit.memory for hit in await client.search("lantern", mode="keyword")] == [memory]
+        with pytest.raises(UnsupportedError, match="not bound"):
+            await client.within(Scope(tenant_id="acme")).reindex()
 
 
 def test_roles_that_do_not_go_together_are_refused() -> None:

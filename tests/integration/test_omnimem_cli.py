@@ -125,6 +125,15 @@ async def given_up(url: str, schema: str, error: str) -> None:
         await connection.close()
 
 
+def test_a_keyword_index_in_postgresql_is_not_made_anew_beside(run: Run) -> None:
+    refused = run("reindex")
+    assert refused.code != 0
+    assert refused.err.count("\n") == 1
+    assert "omnimem repair" in refused.err
+    assert done(run("reindex", "--abandon")) == "there was nothing to give up\n"
+    assert done(run("reindex", "--abandon", "--json")) == {"abandoned": False}
+
+
 def test_dead_letters_are_listed_and_replayed(run: Run, records_url: str, schema: str) -> None:
     assert done(run("dead-letters")) == "0 changes failed for good\n"
     memory = done(run("create", "found later", "--sync", "async", "--json"))

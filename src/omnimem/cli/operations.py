@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
     command(app, "export", panel=OPERATIONS)(export)
     command(app, "import", panel=OPERATIONS)(import_)
     command(app, "dead-letters", panel=OPERATIONS)(dead_letters)
-    for function in (verify, repair, reembed, worker, doctor):
+    for function in (verify, repair, reembed, reindex, worker, doctor):
         command(app, panel=OPERATIONS)(function)
 
 
@@ -126,6 +126,25 @@ async def reembed(
             f"those of {done.memories:,} memories were made"
         )
     asked.show({"abandoned": abandon, **done.to_dict()}, said)
+
+
+async def reindex(
+    asked: Asked,
+    *,
+    abandon: Annotated[bool, typer.Option("--abandon", help="Drop what a run that broke off has made.")] = False,
+) -> None:
+    """Make the keyword index of Elasticsearch anew from the truth beside the one in use, then switch at once.
+
+    Everybody works on meanwhile. Stop it at any time; run it again, or give it up by --abandon.
+    """
+    async with asked.open(bound=False) as client:
+        if abandon:
+            there = await client.abandon_reindex()
+            asked.show({"abandoned": there}, "dropped what was made" if there else "there was nothing to give up")
+            return
+        done = await client.reindex(progress=lambda made, total: _progress(made, f"of {total:,} memories"))
+    _progress_end()
+    asked.show(done.to_dict(), f"{done.memories:,} memories, {done.records:,} records are in the new index")
 
 
 async def worker(

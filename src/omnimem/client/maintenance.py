@@ -14,6 +14,7 @@ from omnimem.models.filter import MAX_LIMIT
 from omnimem.operations.loading import PART, Loader, numbered
 from omnimem.operations.manager import Turn, memory_key
 from omnimem.pipeline.reembedding import Reembedded, ReembedProgress
+from omnimem.pipeline.reindexing import Reindexed, ReindexProgress, reindex
 from omnimem.pipeline.verification import Progress, Report, Verification
 from omnimem.storage.base import BuildProgress, FailedChange
 
@@ -48,6 +49,22 @@ class Maintenance:
         """
         self._for_all("reembed")
         return await self._connection.reembed(progress, abandon=abandon)
+
+    async def reindex(self, *, progress: ReindexProgress | None = None) -> Reindexed:
+        """Makes the keyword index anew from the truth beside the one in use, then switches at once: for another mapping
+        or number of shards, or after a loss. For the unbound client.
+
+        Everybody reads and writes on meanwhile. Broken off, call it again, or `abandon_reindex`. `progress` is told how
+        many memories the new index has and how many there are. Raises UnsupportedError where the keyword index is not
+        Elasticsearch's, and UnavailableError.
+        """
+        self._for_all("reindex")
+        return await reindex(self._opened_rooms.storage, progress)
+
+    async def abandon_reindex(self) -> bool:
+        """Drops what a `reindex` that broke off has made; whether there was anything. For the unbound client."""
+        self._for_all("abandon_reindex")
+        return await self._opened_rooms.storage.keywords.abandon()
 
     async def about(self) -> dict[str, str]:
         """Where memories are kept, and the versions of what keeps them. For the unbound client."""

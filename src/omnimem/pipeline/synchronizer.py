@@ -36,7 +36,8 @@ type Vectors = Mapping[str, Vector]
 BATCH = 256
 """Texts given to the embedding model in one call."""
 
-_NEVER = datetime.min.replace(tzinfo=UTC)
+NEVER = datetime.min.replace(tzinfo=UTC)
+"""No record ends then: it stands for what an index was not told yet."""
 _OWN_SECONDS = 5.0
 """How long a client that applies its own change is left to it, before a worker does the same."""
 
@@ -148,7 +149,7 @@ class IndexSynchronizer:
         firsts = set(first)
         indexed = [Indexed.of(record, first=record.memory.record_id in firsts) for record in records]
         await self._storage.vectors.apply(work, [vector_entry(entry, vectors) for entry in indexed])
-        await self._storage.keywords.apply(work, [_keyword_entry(entry) for entry in indexed])
+        await self._storage.keywords.apply(work, [keyword_entry(entry) for entry in indexed])
 
     async def converge(self, changes: Sequence[Change], known: Vectors, *, refresh: bool = False) -> None:
         """Brings indexes that are elsewhere to what the truth says of changed records, until it stays as it was read.
@@ -162,7 +163,7 @@ class IndexSynchronizer:
         while True:
             async with self._storage.records.reading() as work:
                 found = await self._storage.records.records(work, put, predecessors=True)
-            fresh = [r for r in found if applied.get(r.memory.record_id, _NEVER) != r.superseded_time]
+            fresh = [r for r in found if applied.get(r.memory.record_id, NEVER) != r.superseded_time]
             gone = memory_ids - {record.memory.memory_id for record in found} - removed
             if not fresh and not gone:
                 return
@@ -185,7 +186,7 @@ class IndexSynchronizer:
                 vectors.apply(
                     None, [vector_entry(Indexed.of(record), numbers) for record in with_vectors], refresh=refresh
                 ),
-                keywords.apply(None, [_keyword_entry(Indexed.of(record)) for record in with_words], refresh=refresh),
+                keywords.apply(None, [keyword_entry(Indexed.of(record)) for record in with_words], refresh=refresh),
             )
         )
         return numbers
@@ -232,7 +233,8 @@ def vector_entry(record: Indexed, vectors: Vectors) -> VectorEntry:
     return VectorEntry(record, {field: vectors[content_hash(text)] for field, text in texts.items()})
 
 
-def _keyword_entry(record: Indexed) -> KeywordEntry:
+def keyword_entry(record: Indexed) -> KeywordEntry:
+    """What the keyword index gets of a record."""
     text = words_text(record.memory)
     return KeywordEntry(record, text, content_hash(text))
 

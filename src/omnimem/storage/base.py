@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from memground.errors import UnavailableError
+from memground.errors import UnavailableError, UnsupportedError
 from memground.jobs import QueueStatus
 from omnimem.models import Memory, Scope
 from omnimem.storage.values import (
@@ -255,6 +255,21 @@ class KeywordIndex(Index[KeywordEntry, KeywordContent]):
     @abstractmethod
     async def candidates(self, work: Work | None, query: str, selection: Selection, *, limit: int) -> list[Candidate]:
         """The memories that share words with the query, best first. Scores compare within one answer."""
+
+    def rebuilding(self) -> "AbstractAsyncContextManager[None]":
+        """Makes the index anew while the old one is searched: every record of the truth is applied in the block.
+
+        What anybody writes meanwhile goes into both; when the block ends the new one takes the old one's place. Raises
+        UnsupportedError where there is no such thing.
+        """
+        raise UnsupportedError(
+            f"the keyword index of {type(self).__name__} is kept right in place and is not made anew beside; "
+            "`omnimem repair` makes what differs from the truth anew"
+        )
+
+    async def abandon(self) -> bool:
+        """Gives up a rebuild that broke off; whether there was one."""
+        return False
 
 
 # ---------------------------------------------------------------- changes

@@ -94,13 +94,16 @@ class Indexes:
             actions += [{"remove_index": {"index": old}}] if old is not None else []
         await self._connection.run(lambda client: client.indices.update_aliases(actions=actions))
 
-    async def abandon(self) -> None:
-        """Deletes indexes that a rebuild began and will not end."""
+    async def abandon(self) -> bool:
+        """Deletes indexes that a rebuild began and will not end; whether there were any."""
+        there = False
         for alias in (self.memories, self.history):
             if (index := await self._behind(alias + _NEXT)) is not None:
+                there = True
                 await self._connection.run(
                     lambda client, index=index: client.indices.delete(index=index, ignore_unavailable=True)
                 )
+        return there
 
     @property
     def next(self) -> str:

@@ -298,9 +298,8 @@ class ElasticsearchKeywords(KeywordIndex):
             if await self.indexes.building():
                 raise  # else somebody else's rebuild was as far, and switched
 
-    async def abandon(self) -> None:
-        """Gives up a rebuild that broke off."""
-        await self.indexes.abandon()
+    async def abandon(self) -> bool:
+        return await self.indexes.abandon()
 
     async def drop(self) -> None:
         """Deletes the indexes. Nothing but a rebuild from the truth brings them back."""
