@@ -490,7 +490,8 @@ async def test_ctrl_c_is_one_line_and_130(database_url: str, user: str) -> None:
     )
     await asyncio.sleep(1.5)
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 30)
+    await asyncio.wait_for(process.wait(), 30)  # with its input still open, as a terminal's is
+    out, err = await process.communicate()
     assert (process.returncode, out, err) == (130, b"", b"neuromem: interrupted\n")
 
 

@@ -16,7 +16,7 @@ async def kill_url(server: EmbeddedPostgres) -> str:
 
 async def test_a_program_killed_while_it_uploads(kill_url: str, tmp_path: Path) -> None:
     removed = documents = 0
-    for seed in range(10):
+    for seed in range(6):
         left = await strike_round(Place(kill_url, "killed", str(tmp_path), seed))
         assert left.wrong == [], (seed, left)
         removed, documents = removed + left.removed, documents + left.documents

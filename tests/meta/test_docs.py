@@ -21,7 +21,6 @@ from support.embedded import short_tmp_dir
 from support.run_document import blocks
 
 ROOT = Path(__file__).parents[2]
-RUNNER = ROOT / "tests" / "support" / "run_document.py"
 DOCUMENTS = sorted(path for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")))
 WRITTEN = [path for path in DOCUMENTS if path.parent.name != "reference"]
 """By people; the reference is made from the program."""
@@ -45,7 +44,13 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres, reques
         models = home / ".neuromem" / "models"
         models.parent.mkdir(mode=0o711)
         models.symlink_to(default_model_dir().parent, target_is_directory=True)
-        environment = {**os.environ, "HOME": str(home), "DATABASE_URL": server.url(database), "PYTHONWARNINGS": "error"}
+        environment = {
+            **os.environ,
+            "HOME": str(home),
+            "DATABASE_URL": server.url(database),
+            "PYTHONPATH": str(ROOT / "tests"),
+            "PYTHONWARNINGS": "error",
+        }
         if document.name == "fleet.md":
             fleet: Servers = request.getfixturevalue("servers")
             environment |= {
@@ -55,7 +60,7 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres, reques
                 "KAFKA_BOOTSTRAP": fleet.kafka,
             }
         done = subprocess.run(
-            [sys.executable, RUNNER, document],
+            [sys.executable, "-m", "support.run_document", document],
             env=environment,
             cwd=home,
             capture_output=True,

@@ -1,5 +1,6 @@
 """Documents and filters for testing that a backend finds what :func:`memground.filters.matches`, and nothing else."""
 
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta, timezone
@@ -42,7 +43,11 @@ FIELDS: dict[str, FieldKind] = {
 }
 """importance: an integer; score: a double; ratio: a single; price: a decimal."""
 
-agreement = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+agreement = settings(
+    max_examples=int(os.environ.get("FILTER_EXAMPLES", "150")),
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 # Documents and filters draw from the same small pools, so that many filters divide the documents.
 PLAIN_KEYS = ["a", "a", "b"]

@@ -1,8 +1,9 @@
-"""Runs the examples of a Markdown file: `python run_document.py FILE`.
+"""Runs the examples of a Markdown file: `python -m support.run_document FILE`.
 
 Blocks marked ```python run from top to bottom in one namespace and one event loop, as if pasted into
 `python -m asyncio`; ```bash blocks in which a line begins with `neuromem` or `omnimem` run in bash, with
-NEUROMEM_DATABASE_URL and OMNIMEM_DATABASE_URL set to DATABASE_URL (a server for every command would take long).
+NEUROMEM_DATABASE_URL and OMNIMEM_DATABASE_URL set to DATABASE_URL (a server for every command would take long, and so
+would its start: see `warm_commands`).
 A ```text block right behind either must equal what was printed; `…` in it stands for any characters, on a line of its
 own for any lines. Blocks marked `no-run` need a key, the network or a person; Python among them has to be valid.
 """
@@ -15,10 +16,14 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from support.warm_commands import warm_commands
 
 _BLOCK = re.compile(
     r"^```(?P<language>python|bash)(?P<mark> no-run)?\n(?P<code>.*?)^```$(?:\n+```text\n(?P<printed>.*?)^```$)?",
@@ -57,12 +62,15 @@ def promised(text: str) -> re.Pattern[str]:
 
 def run(path: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    with asyncio.Runner() as runner:
+    commands = any(block.language == "bash" and block.runs for block in blocks(path.read_text(encoding="utf-8")))
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder, asyncio.Runner() as runner, ExitStack() as opened:
+        if commands:
+            opened.enter_context(warm_commands(Path(folder)))
         for block in blocks(path.read_text(encoding="utf-8")):
             if block.language == "python":
                 printed = _python(path, block, namespace, runner)
             else:
-                printed = _bash(path, block) if block.runs else None
+                printed = _bash(path, block, Path(folder)) if block.runs else None
             if printed is not None and block.printed is not None and not promised(block.printed).fullmatch(printed):
                 sys.exit(f"{path}:{block.line} promises\n{block.printed}\nbut printed\n{printed}")
 
@@ -81,8 +89,8 @@ def _python(path: Path, block: Block, namespace: dict[str, Any], runner: asyncio
     return printed.getvalue()
 
 
-def _bash(path: Path, block: Block) -> str:
-    programs = Path(sys.executable).parent
+def _bash(path: Path, block: Block, commands: Path) -> str:
+    programs = f"{commands}{os.pathsep}{Path(sys.executable).parent}"
     environment = os.environ | {
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "NEUROMEM_DATABASE_URL": os.environ["DATABASE_URL"],

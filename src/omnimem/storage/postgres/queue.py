@@ -1,14 +1,18 @@
 """Changes in PostgreSQL: jobs, recorded in the transaction of the truth."""
 
+import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
-from memground.errors import InvalidInputError
+from memground.errors import InvalidInputError, MemoryStoreError
 from memground.postgres.queue import Job, JobPolicy, JobQueue, Lease, NewJob, QueueStatus
 from omnimem.storage.base import Capabilities, Change, ChangeQueue, Claim, FailedChange, Work
 from omnimem.storage.postgres.database import Database
 
 _KIND = "index"
 _DELETION = "-"
+_PATIENCE = 5.0
+"""Seconds that a claim which is cancelled waits for the server, to give back what it may have taken."""
 
 
 class PostgresQueue(ChangeQueue):
@@ -28,6 +32,17 @@ class PostgresQueue(ChangeQueue):
             await self._queue.enqueue(tx, jobs)
 
     async def claim(self, *, wait: float = 0.0) -> Claim:
+        claiming = asyncio.ensure_future(self._claim())
+        try:
+            return await asyncio.shield(claiming)
+        except asyncio.CancelledError:
+            # It may be committed: what was taken and nobody knows of would wait until its lease ends.
+            with suppress(MemoryStoreError, TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self.release(await claiming)
+            raise
+
+    async def _claim(self) -> Claim:
         async with self._database.writing() as tx:
             lease = await self._queue.claim(tx, [_KIND])
         return Claim([_change(job) for job in lease.jobs], lease)

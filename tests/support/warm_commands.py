@@ -1,0 +1,88 @@
+"""`neuromem` and `omnimem` without the second of their start: a process that has imported them forks for each command.
+
+`python warm_commands.py FOLDER` writes both commands into the folder, prints a line, and serves them until its standard
+input ends.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_COMMAND = """\
+#!{python} -IS
+import json, os, socket, sys
+server = socket.socket(socket.AF_UNIX)
+server.connect({address!r})
+given = [{program!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]
+socket.send_fds(server, [b"+"], [0, 1, 2])
+server.sendall(json.dumps(given).encode() + b"\\n")
+sys.exit(int(server.recv(10) or 70))
+"""
+
+
+@contextmanager
+def warm_commands(folder: Path) -> Iterator[None]:
+    """Has the commands in a folder, whose path must be short enough for a socket in it."""
+    arguments = [sys.executable, __file__, str(folder)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        if not process.stdout.readline():
+            raise RuntimeError("the commands could not be imported")
+        yield
+        process.communicate()
+
+
+def serve(folder: Path) -> None:
+    import neuromem.facades
+    import omnimem.client.client
+    from neuromem.cli import main as neuromem
+    from omnimem.cli import main as omnimem
+
+    programs = {"neuromem": neuromem, "omnimem": omnimem}
+    address = str(folder / "commands")
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(address)
+    listening.listen()
+    for program in programs:
+        command = folder / program
+        command.write_text(_COMMAND.format(python=sys.executable, address=address, program=program))
+        command.chmod(0o700)
+    print("ready", flush=True)
+    if os.fork():
+        sys.stdin.read()  # until whoever wants the commands is gone
+        os.killpg(0, signal.SIGTERM)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        asking, _ = listening.accept()
+        if os.fork() == 0:
+            break
+        asking.close()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    listening.close()
+    _, files, _, _ = socket.recv_fds(asking, 1, 3)
+    program, arguments, place, environment = json.loads(asking.makefile().readline())
+    child = os.fork()
+    if child:
+        _, status = os.waitpid(child, 0)
+        asking.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        os._exit(0)
+    asking.close()
+    for number, file in enumerate(files):
+        os.dup2(file, number)
+        os.close(file)
+    os.chdir(place)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.argv = [program, *arguments]
+    programs[program]()
+
+
+if __name__ == "__main__":
+    os.setpgid(0, 0)
+    serve(Path(sys.argv[1]))
