@@ -70,7 +70,7 @@ class KafkaServer(Server):
         shutil.copytree(program / "formatted", data / "log")
 
     def command(self, program: Path, data: Path) -> list[str]:
-        broker, controller = self.ports
+        broker, controller = self.ports[:2]
         properties = data / "server.properties"
         properties.write_text(_SETTINGS.format(broker=broker, controller=controller, folder=data / "log"))
         return [*self._java(program), "kafka.Kafka", str(properties)]

@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, cast
 
 try:
     from confluent_kafka import (
-        ConsumerGroupTopicPartitions,
+        Consumer,
         IsolationLevel,
         KafkaError,
         KafkaException,
@@ -77,14 +77,17 @@ class Lane:
 
     def __init__(self, name: str) -> None:
         self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
-
         self._open = True
 
     async def run[T](self, call: Callable[..., T], *args: Any) -> T:
         """Raises ConfigurationError once it is closed."""
+        return await asyncio.wrap_future(self.submit(call, *args))
+
+    def submit[T](self, call: Callable[..., T], *args: Any) -> "Future[T]":
+        """The same, as what will be answered."""
         if not self._open:
             raise ConfigurationError("this queue was closed")
-        return await asyncio.get_running_loop().run_in_executor(self._threads, call, *args)
+        return self._threads.submit(call, *args)
 
     async def close(self, last: Callable[[], Any]) -> None:
         """Makes one last call and ends the thread. Does nothing the second time."""
@@ -102,30 +105,41 @@ class Cluster:
         self.settings = settings
         self._admin: AdminClient | None = None
         self._former: AdminClient | None = None
+        self._group: _Group | None = None
         self._ready = False
         self._preparing = asyncio.Lock()
         self._trouble: KafkaError | None = None
 
     def trouble(self, error: KafkaError) -> None:
         """What a client says of the connection; the cause to be named when a call gets no answer."""
-        self._trouble = error
+        if self._trouble is None or self._trouble.code() not in _REFUSED:  # a refusal is followed by "all brokers down"
+            self._trouble = error
 
-    def config(self) -> dict[str, Any]:
-        """What every client is made of."""
-        return self.settings.client() | {"error_cb": self.trouble, "logger": log_clients}
+    def client[Client](self, kind: Callable[[dict[str, Any]], Client], own: Mapping[str, Any] = {}) -> Client:
+        """A client with what all have and what is its own; ConfigurationError where librdkafka cannot make it."""
+        try:
+            return kind({**self.settings.client(), "error_cb": self.trouble, "logger": log_clients, **own})
+        except KafkaException as error:
+            said = cast("KafkaError", error.args[0]).str()
+            raise ConfigurationError(
+                f"Kafka at {self.settings.servers}: no client can be made: {said}; check ca_file, certificate_file, "
+                "key_file and key_password"
+            ) from error
 
     @property
     def admin(self) -> Any:
         """The client for questions; its annotations leave open what its futures give."""
         if self._admin is None:
-            self._admin = AdminClient(self.config())
+            self._admin = self.client(AdminClient)
         return self._admin
 
     async def close(self) -> None:
         """Ends the clients for questions; the next question makes a new one."""
-        held = [self._admin, self._former]
-        self._admin = self._former = None
+        held, group = [self._admin, self._former], self._group
+        self._admin = self._former = self._group = None
         await asyncio.to_thread(held.clear)  # its end may take a moment
+        if group is not None:
+            await group.close()
 
     async def _renew(self) -> None:
         """Has the next question make a new client. The old one stays for now: its thread may be telling us still."""
@@ -137,6 +151,8 @@ class Cluster:
         """What an error of Kafka is to our callers."""
         if isinstance(error, KafkaException):
             error = cast("KafkaError", error.args[0])
+        if self._admin is not None:
+            self._admin.poll(0)  # hears what was said of the connection
         if not isinstance(error, KafkaError) or error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):  # pyright: ignore[reportPrivateUsage]
             error = self._trouble or (error if isinstance(error, KafkaError) else None)
         why = "no answer" if error is None else error.str()
@@ -176,16 +192,12 @@ class Cluster:
         )
         return [(name, part.id) for name, topic in found.items() for part in topic.partitions]
 
-    async def committed(self) -> Offsets:
-        """How far the group got, where it got anywhere."""
-        group = self.settings.group
-        asked = [ConsumerGroupTopicPartitions(group)]
-        timeout = self.settings.timeout
-        found = await self._asked(
-            "reading the group's offsets",
-            lambda: self.admin.list_consumer_group_offsets(asked, request_timeout=timeout),
-        )
-        return {(at.topic, at.partition): at.offset for at in found[group].topic_partitions if at.offset >= 0}
+    async def committed(self, places: Sequence[Place]) -> Offsets:
+        """How far the group got in partitions, where it got anywhere."""
+        if self._group is None:
+            self._group = _Group(self)
+        asked, group = "reading the group's offsets", self._group
+        return (await self._asked(asked, lambda: {asked: group.committed(places)}))[asked]
 
     async def starts(self, places: Iterable[Place]) -> Offsets:
         """The first offset of partitions."""
@@ -243,6 +255,38 @@ class Cluster:
             raise self.error(what) from None
         self._trouble = None
         return answer
+
+
+class _Group:
+    """A consumer that asks for the group's offsets and never joins it.
+
+    AdminClient.list_consumer_group_offsets ends the whole process where the broker that is asked does not coordinate
+    the group (yet, or any more), as after a start: librdkafka 2.16.0 and before, its issue 5040.
+    """
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._lane = Lane("omnimem-kafka-group")
+        self._consumer: Consumer | None = None
+
+    def committed(self, places: Sequence[Place]) -> "Future[Offsets]":
+        return self._lane.submit(self._committed, places)
+
+    async def close(self) -> None:
+        await self._lane.close(self._close)
+
+    def _committed(self, places: Sequence[Place]) -> Offsets:
+        settings = self._cluster.settings
+        if self._consumer is None:
+            own = {"group.id": settings.group, "enable.auto.commit": False, "isolation.level": "read_uncommitted"}
+            self._consumer = self._cluster.client(Consumer, own)
+        self._consumer.poll(0)  # hears what was said of the connection meanwhile
+        found = self._consumer.committed([TopicPartition(*place) for place in places], settings.timeout)
+        return {(at.topic, at.partition): at.offset for at in found if at.offset >= 0}
+
+    def _close(self) -> None:
+        if self._consumer is not None:
+            self._consumer.close()
 
 
 def below(starts: Mapping[Place, int], ends: Mapping[Place, int]) -> int:

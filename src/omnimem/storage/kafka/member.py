@@ -167,25 +167,23 @@ class Member:
     def _open(self) -> None:
         settings, policy = self._cluster.settings, self._policy
         session = milliseconds(settings.session_timeout)
-        consumer = Consumer(
-            self._cluster.config()
-            | {
-                "group.id": settings.group,
-                "enable.auto.commit": False,
-                "auto.offset.reset": "earliest",
-                "enable.partition.eof": True,
-                "partition.assignment.strategy": "cooperative-sticky",
-                "session.timeout.ms": session,
-                "heartbeat.interval.ms": milliseconds(_HEARTBEAT),
-                # A worker that says nothing for as long as a lease has lost its work to others.
-                "max.poll.interval.ms": max(milliseconds(policy.lease), session),
-                "fetch.wait.max.ms": 100,
-                # Bounds what is read ahead, whatever waits.
-                "queued.min.messages": max(2_000, 4 * policy.batch),
-                "queued.max.messages.kbytes": 8_192,
-                "topic.metadata.refresh.interval.ms": 60_000,
-            }
-        )
+        own = {
+            "group.id": settings.group,
+            "enable.auto.commit": False,
+            "auto.offset.reset": "earliest",
+            "enable.partition.eof": True,
+            "partition.assignment.strategy": "cooperative-sticky",
+            "session.timeout.ms": session,
+            "heartbeat.interval.ms": milliseconds(_HEARTBEAT),
+            # A worker that says nothing for as long as a lease has lost its work to others.
+            "max.poll.interval.ms": max(milliseconds(policy.lease), session),
+            "fetch.wait.max.ms": 100,
+            # Bounds what is read ahead, whatever waits.
+            "queued.min.messages": max(2_000, 4 * policy.batch),
+            "queued.max.messages.kbytes": 8_192,
+            "topic.metadata.refresh.interval.ms": 60_000,
+        }
+        consumer = self._cluster.client(Consumer, own)
         topics = [settings.changes_topic, settings.retries_topic]
         consumer.subscribe(topics, on_assign=self._given, on_revoke=self._taken, on_lost=self._taken)
         self._consumer, self._joined, self._settled = consumer, time.monotonic(), False

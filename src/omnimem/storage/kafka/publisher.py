@@ -66,7 +66,7 @@ class Publisher:
     def _publish(self, messages: Sequence[Outgoing]) -> KafkaError | None:
         producer = self._producer
         if producer is None:
-            producer = self._producer = Producer(self._config())
+            producer = self._producer = self._cluster.client(Producer, self._config())
         answers: list[KafkaError | None] = []
 
         def answered(error: KafkaError | None, _: Message) -> None:
@@ -88,7 +88,7 @@ class Publisher:
         return failed
 
     def _config(self) -> dict[str, Any]:
-        return self._cluster.config() | {
+        return {
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": 0,
@@ -129,10 +129,8 @@ class Mover:
     def _begin(self) -> None:
         settings = self._cluster.settings
         timeout = milliseconds(settings.timeout)
-        producer = Producer(
-            self._cluster.config()
-            | {"transactional.id": f"{settings.prefix}.replay", "transaction.timeout.ms": max(1_000, timeout)}
-        )
+        own = {"transactional.id": f"{settings.prefix}.replay", "transaction.timeout.ms": max(1_000, timeout)}
+        producer = self._cluster.client(Producer, own)
         producer.init_transactions(settings.timeout)
         self._producer = producer
 

@@ -227,7 +227,7 @@ class KafkaQueue(ChangeQueue):
     async def _span(self) -> tuple[Offsets, Offsets]:
         """From where each partition still counts, and where it ends."""
         places = await self._cluster.places()
-        committed = await self._cluster.committed()
+        committed = await self._cluster.committed(places)
         starts = {place: committed[place] for place in places if place in committed}
         ends = await self._cluster.ends(places)
         # Where nothing was committed, all that was ever there waits; most often that is nothing.

@@ -43,7 +43,7 @@ class Reader:
     def _read(self, starts: Mapping[Place, int], ends: Mapping[Place, int], visit: Visit) -> bool:
         consumer = self._consumer
         if consumer is None:
-            consumer = self._consumer = Consumer(self._config())
+            consumer = self._consumer = self._cluster.client(Consumer, self._config())
         for topic in {topic for topic, _ in starts} - self._topics:
             consumer.list_topics(topic, self._cluster.settings.timeout)  # else it finds the leaders a second later
             self._topics.add(topic)
@@ -68,7 +68,7 @@ class Reader:
             consumer.unassign()
 
     def _config(self) -> dict[str, Any]:
-        return self._cluster.config() | {
+        return {
             "group.id": f"{self._cluster.settings.prefix}.readers",  # asked for, never joined
             "enable.auto.commit": False,
             "auto.offset.reset": "earliest",
