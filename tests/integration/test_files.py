@@ -40,7 +40,7 @@ from support.openai_server import OpenAIServer
 from support.storages import FolderStorage
 
 START = datetime(2024, 3, 1, 9, tzinfo=UTC)
-POLICY = JobPolicy(lease=3, poll=0.05, backoff=0.05)
+POLICY = JobPolicy(lease=5, poll=0.05, backoff=0.05)
 TRIP = b"# Porto\n\nThe hotel lies near the river. Breakfast is at eight.\n\n" + b"The tram goes up the hill. " * 60
 LEASE = "Rent is 900 euros a month. The deposit is two months' rent."
 

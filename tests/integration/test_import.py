@@ -87,8 +87,10 @@ async def test_ctrl_c_says_that_the_same_command_continues(bench: Bench, talk: P
             assert process.returncode is None
             await asyncio.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    bench.embeddings.reset()
+    try:
+        out, err = await asyncio.wait_for(process.communicate(), 60)
+    finally:
+        bench.embeddings.reset()
     assert process.returncode == 130
     assert out == b""
     assert err == b"neuromem: interrupted; what was stored stays, the same command continues\n"
