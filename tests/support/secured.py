@@ -4,6 +4,7 @@ from pathlib import Path
 
 from dev.servers.kafka import KafkaServer
 from dev.servers.mongodb import MongoServer
+from dev.servers.server import Server
 from pymongo import MongoClient
 
 from support.tls import certificate
@@ -20,17 +21,20 @@ user_{user}="{password}";
 """
 
 
-class SecuredMongo(MongoServer):
+class _Certified(Server):
+    @property
+    def certificate(self) -> Path:
+        """What clients trust it by; beside it lies that of somebody else."""
+        assert self._folder is not None
+        return self._folder / "data" / "server.crt"
+
+
+class SecuredMongo(_Certified, MongoServer):
     """mongod that wants TLS and the password of `USER`; `url` has both but for the certificate it is trusted by."""
 
     @property
     def url(self) -> str:
         return f"mongodb://{USER}:{PASSWORD}@localhost:{self.port}/?replicaSet=rs0&authSource=admin&tls=true"
-
-    @property
-    def certificate(self) -> Path:
-        assert self._folder is not None
-        return self._folder / "data" / "server.crt"
 
     def prepare(self, program: Path, data: Path) -> None:
         _certified(data)
@@ -49,7 +53,7 @@ class SecuredMongo(MongoServer):
             client.admin.command("createUser", USER, pwd=PASSWORD, roles=["root"])
 
 
-class SecuredKafka(KafkaServer):
+class SecuredKafka(_Certified, KafkaServer):
     """A broker whose listener at `bootstrap` wants TLS and the password of `USER` (SASL PLAIN)."""
 
     port_count = 3
@@ -57,11 +61,6 @@ class SecuredKafka(KafkaServer):
     @property
     def bootstrap(self) -> str:
         return f"localhost:{self.ports[2]}"
-
-    @property
-    def certificate(self) -> Path:
-        assert self._folder is not None
-        return self._folder / "data" / "server.crt"
 
     def prepare(self, program: Path, data: Path) -> None:
         super().prepare(program, data)

@@ -34,8 +34,8 @@ _IN_THE_WAY = (TIMED_OUT, DEADLOCK)
 _AT_ONCE = "tuple concurrently updated"
 """What the server says, without a code of its own and in no other language, where it makes the index for a program
 that is gone."""
-_PATIENCE, _TRIES = 0.5, 4
-"""Seconds that dropping waits for a table, and how often: who comes after it waits as long."""
+_PATIENCE, _TRYING = 0.5, 2.0
+"""Seconds that dropping waits for a table (who comes after it waits as long), and that it is tried again."""
 _AGAIN_SECONDS = 0.3
 
 
@@ -61,7 +61,9 @@ async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
         async with engine.connect() as connection:  # one each: a table is not held while another is waited for
             if not await connection.scalar(is_few(table, [])):
                 return False
-    for _ in range(_TRIES):
+    loop = asyncio.get_running_loop()
+    until = loop.time() + _TRYING
+    while loop.time() < until:
         try:
             async with engine.begin() as connection:
                 if not await _names(connection, indexes, half_made=True):
@@ -79,7 +81,7 @@ async def drop_where_few(engine: AsyncEngine, tables: Sequence[Table]) -> bool:
     return False
 
 
-async def _names(connection: AsyncConnection, indexes: Sequence[Index], half_made: bool) -> set[str]:
+async def _names(connection: AsyncConnection, indexes: Sequence[Index], *, half_made: bool) -> set[str]:
     """Which of the indexes are there, those left half made too or not."""
     if not indexes:
         return set()
