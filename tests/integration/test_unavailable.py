@@ -70,6 +70,23 @@ async def test_a_server_that_is_down_is_unavailable(url: str) -> None:
     assert "secret" not in str(error)
 
 
+@pytest.mark.parametrize("let_in", [b"", b"R\0\0\0\x08\0\0\0\0"], ids=["at-once", "after-the-login"])
+async def test_a_server_that_is_being_stopped_is_unavailable(let_in: bytes) -> None:
+    """PostgreSQL may end a connection with these words before it has ever been used."""
+    said = b"SFATAL\0VFATAL\0C57P01\0Mterminating connection due to administrator command\0\0"
+
+    async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1_000)
+        writer.write(let_in + b"E" + (len(said) + 4).to_bytes(4) + said)
+        writer.close()
+
+    async with await asyncio.start_server(end, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        error = await complaint(f"postgresql://127.0.0.1:{port}/minds?sslmode=disable")
+    assert isinstance(error, UnavailableError)
+    assert "terminating connection" in str(error)
+
+
 @pytest.mark.parametrize(
     "url",
     ["postgresql://[", "postgresql://localhost:x/minds", "postgresql://a\x00b/minds", "postgresql://u:s3cret@h:x/m"],

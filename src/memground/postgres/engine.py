@@ -162,7 +162,9 @@ def _naming_failures(url: str) -> Generator[None]:
         raise ConfigurationError(f"PostgreSQL at {redact(url)} refused the login: {error}") from error
     except asyncpg.InvalidCatalogNameError as error:
         raise ConfigurationError(f"PostgreSQL at {redact(url)}: {error}; create it with CREATE DATABASE") from error
-    except (ValueError, asyncpg.InterfaceError, asyncpg.PostgresError) as error:
+    except (ValueError, *DRIVER_ERRORS) as error:
+        if lost_connection(error):  # a server that is being stopped lets a connection in and ends it
+            raise UnavailableError(_unavailable(url, error)) from error
         raise ConfigurationError(f"the database URL {redact(url)!r} cannot be used: {error}") from error
 
 
