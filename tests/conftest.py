@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import signal
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -25,6 +26,10 @@ from support.servers import SharedServers
 from support.storages import FolderStorage
 
 _numbers = itertools.count(1)
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and with them the programs they interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -220,25 +220,15 @@ class Database:
     @asynccontextmanager
     async def session(self) -> AsyncGenerator[Session]:
         """A transaction that commits at the end of the block, or rolls back on an error."""
-        async with self._leaving(self._transaction(WRITING)) as session:
+        async with self._spent.leaving(self._transaction(WRITING)) as session:
             yield session
             await session.commit()
 
     @asynccontextmanager
     async def read(self) -> AsyncGenerator[Session]:
         """A read-only transaction on one snapshot: all its statements see the same moment."""
-        async with self._leaving(self._transaction(READING)) as session:
+        async with self._spent.leaving(self._transaction(READING)) as session:
             yield session
-
-    @asynccontextmanager
-    async def _leaving(self, session: Session) -> AsyncGenerator[Session]:
-        """Closes the session at the end of the block, after an error before it goes on."""
-        try:
-            yield session
-        except BaseException:
-            await session.close()
-            raise
-        self._spent.add(session)
 
     async def __aenter__(self) -> Self:
         await self.init()

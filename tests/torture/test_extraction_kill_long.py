@@ -7,7 +7,6 @@ programs are told how its first dialogue begins.
 import asyncio
 import os
 import time
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from support.dialogues import dialogue
 from support.embedded import short_tmp_dir
 from support.extraction_killing import Nursery, Place, differing, undisturbed
 from support.openai_server import CHAT, OpenAIServer, slow
+from support.torture_results import save
 
 ROUNDS, AT_ONCE = {"locomo": 50, "demo": 150}, 3
 
@@ -36,7 +36,7 @@ async def test_hundreds_of_kills() -> None:
                 rounds = ROUNDS[name] if len(files) > 1 else sum(ROUNDS.values())
                 found[name] = await kills(name, server.url("kills"), nursery, file, rounds)
         await server.close()
-    save({"dialogues": found, "seconds": round(time.monotonic() - started)})
+    save("extraction-kill", {"dialogues": found, "seconds": round(time.monotonic() - started)})
     assert [figures["seeds_that_differ"] for figures in found.values()] == [{}] * len(found)
 
 
@@ -71,10 +71,3 @@ async def kills(name: str, url: str, nursery: Nursery, file: str | None, rounds:
         "model_calls_undisturbed": needed,
         "seeds_that_differ": wrong,
     }
-
-
-def save(figures: dict[str, Any]) -> None:
-    from benchmarks.results_file import FOLDER
-    from benchmarks.results_file import save as save_results  # only on the path when started from the repository
-
-    save_results("extraction-kill", figures, Namespace(no_save=False, results=FOLDER))

@@ -5,13 +5,13 @@ Writes `benchmarks/results/<date>-fleet-faults.json`. FLEET_ROUNDS in the enviro
 
 import os
 import random
-from argparse import Namespace
 from dataclasses import asdict
 from typing import Any
 
 import pytest
 
 from support.fleet_faults import NAMES, Breakable, Fault, Name, Outcome, endure
+from support.torture_results import save
 
 pytestmark = pytest.mark.torture
 
@@ -35,16 +35,13 @@ async def test_servers_that_break_lose_nothing() -> None:
             faults = faults_of(seed)
             outcomes[seed] = await endure(breakable, faults, sync=("inline", "async")[seed % 2], seed=seed)
             print(f"round {seed}: {faults}\n  {outcomes[seed]}", flush=True)
-    save(outcomes)
+    save("fleet-faults", summed(outcomes))
     assert {seed: outcome for seed, outcome in outcomes.items() if outcome.losses} == {}
 
 
-def save(outcomes: dict[int, Outcome]) -> None:
-    from benchmarks.results_file import FOLDER
-    from benchmarks.results_file import save as save_results  # only on the path when started from the repository
-
+def summed(outcomes: dict[int, Outcome]) -> dict[str, Any]:
     sums: dict[str, Any] = {"rounds": len(outcomes)}
     for outcome in outcomes.values():
         for key, value in asdict(outcome).items():
             sums[key] = sums.get(key, 0) + (len(value) if key == "wrong" else value)
-    save_results("fleet-faults", sums, Namespace(no_save=False, results=FOLDER))
+    return sums

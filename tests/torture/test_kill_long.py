@@ -1,7 +1,6 @@
 """Hundreds of kills; see README.md. Writes `benchmarks/results/<date>-kill.json`."""
 
 import time
-from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ import pytest
 from memground.postgres.embedded import EmbeddedPostgres
 from support.embedded import short_tmp_dir
 from support.killing import Outcome, Place, State, clear, kill_postmaster, strike_round, undisturbed
+from support.torture_results import save
 
 TURNS = 2_000
 PROGRAM_KILLS = 200
@@ -26,7 +26,8 @@ async def test_hundreds_of_kills() -> None:
         programs = await kill_programs(url, expected)
         await server.close()
         servers = await kill_servers(folder / "own", expected)
-    save(programs, servers, time.monotonic() - started)
+    sums = {"programs_killed": summed(programs), "servers_killed": summed(servers)}
+    save("kill", {"turns_a_round": TURNS, **sums, "seconds": round(time.monotonic() - started)})
     assert [outcome for outcome in programs + servers if wrong(outcome)] == []
 
 
@@ -64,21 +65,13 @@ def show(what: str, outcomes: list[Outcome], of: int) -> None:
     )
 
 
-def save(programs: list[Outcome], servers: list[Outcome], seconds: float) -> None:
-    from benchmarks.results_file import FOLDER
-    from benchmarks.results_file import save as save_results  # only on the path when started from the repository
-
-    def summed(outcomes: list[Outcome]) -> dict[str, object]:
-        return {
-            "rounds": len(outcomes),
-            "operations": sum(outcome.operations for outcome in outcomes),
-            "acknowledged": sum(outcome.acknowledged for outcome in outcomes),
-            "stored_unacknowledged": sum(outcome.stored - outcome.acknowledged for outcome in outcomes),
-            "lost": sum(outcome.lost for outcome in outcomes),
-            "duplicated": sum(outcome.duplicated for outcome in outcomes),
-            "seeds_that_differ": {outcome.seed: outcome.differing for outcome in outcomes if outcome.differing},
-        }
-
-    figures = {"turns_a_round": TURNS, "programs_killed": summed(programs), "servers_killed": summed(servers)}
-    options = Namespace(no_save=False, results=FOLDER)
-    save_results("kill", {**figures, "seconds": round(seconds)}, options)
+def summed(outcomes: list[Outcome]) -> dict[str, object]:
+    return {
+        "rounds": len(outcomes),
+        "operations": sum(outcome.operations for outcome in outcomes),
+        "acknowledged": sum(outcome.acknowledged for outcome in outcomes),
+        "stored_unacknowledged": sum(outcome.stored - outcome.acknowledged for outcome in outcomes),
+        "lost": sum(outcome.lost for outcome in outcomes),
+        "duplicated": sum(outcome.duplicated for outcome in outcomes),
+        "seeds_that_differ": {outcome.seed: outcome.differing for outcome in outcomes if outcome.differing},
+    }

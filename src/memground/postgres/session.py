@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
 from sqlalchemy.engine import Result
@@ -157,6 +157,16 @@ class Spent:
     def __init__(self) -> None:
         self._waiting: list[Transaction] = []
         self._closing: set[asyncio.Task[None]] = set()
+
+    @asynccontextmanager
+    async def leaving[T: Transaction](self, transaction: T) -> AsyncGenerator[T]:
+        """Closes the transaction at the end of the block: soon, or after an error before that goes on."""
+        try:
+            yield transaction
+        except BaseException:
+            await transaction.close()
+            raise
+        self.add(transaction)
 
     def add(self, transaction: Transaction) -> None:
         """Has it closed as soon as the event loop comes to it."""

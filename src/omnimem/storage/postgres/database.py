@@ -18,7 +18,7 @@ from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import DRIVER_ERRORS, check_url, make_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate
-from memground.postgres.session import READING, WRITING, Transaction
+from memground.postgres.session import READING, WRITING, Spent, Transaction
 from memground.text import check_text
 from omnimem.migrations import MIGRATIONS
 from omnimem.models.base import name, whole
@@ -41,8 +41,8 @@ _numbers = itertools.count(1)
 class PostgresWork(Work, Transaction):
     """A transaction of one database."""
 
-    def __init__(self, engine: AsyncEngine, url: str, begin: str, place: str) -> None:
-        super().__init__(engine, url, begin)
+    def __init__(self, engine: AsyncEngine, url: str, begin: str, place: str, spent: Spent) -> None:
+        super().__init__(engine, url, begin, spent)
         self.place = place
 
 
@@ -87,6 +87,7 @@ class Database:
         self._server: EmbeddedPostgres | None = None
         self._engine: AsyncEngine | None = None
         self._plain: AsyncEngine | None = None
+        self._spent = Spent()
         self._later = False
         self._opening = asyncio.Lock()
         if isinstance(url, str) and url.startswith(EMBEDDED_SCHEME):
@@ -132,6 +133,7 @@ class Database:
 
     async def _release(self) -> None:
         engine, self._engine, self._plain = self._engine, None, None
+        await self._spent.wait()
         if engine is not None:
             await engine.dispose()
         server, self._server = self._server, None
@@ -211,12 +213,10 @@ class Database:
 
     @asynccontextmanager
     async def _working(self, begin: str) -> AsyncGenerator[PostgresWork]:
-        work = PostgresWork(await self._opened(), self._url_in_use, begin, self.place)
-        try:
+        work = PostgresWork(await self._opened(), self._url_in_use, begin, self.place, self._spent)
+        async with self._spent.leaving(work):
             with self._knowing_a_change_of_model():
                 yield work
-        finally:
-            await work.close()
 
     async def _opened(self) -> AsyncEngine:
         """The engine of transactions begun by hand; opens one that is opened when it is first used."""
