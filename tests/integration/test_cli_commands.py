@@ -495,6 +495,28 @@ async def test_ctrl_c_is_one_line_and_130(database_url: str, user: str) -> None:
     assert (process.returncode, out, err) == (130, b"", b"neuromem: interrupted\n")
 
 
+def test_ctrl_c_before_the_input_is_read_counts() -> None:
+    program = """
+import asyncio, os, signal
+from neuromem.cli.shared import read_texts
+async def main():
+    os.kill(os.getpid(), signal.SIGINT)
+    read_texts("-")
+try:
+    asyncio.run(main())
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            process.wait(20)  # with its input still open
+            assert process.stdout.read() == "interrupted\n"
+        finally:
+            process.kill()
+
+
 def test_text_cannot_steer_the_terminal(run: Run) -> None:
     key = remember(run, "red \x1b[31malert\x07 [bold]not bold[/bold]")
     for arguments in (["list"], ["get", key], ["recall", "alert"], ["history", key]):

@@ -67,7 +67,6 @@ async def test_a_broker_that_restarts_in_the_middle_loses_nothing(broken: KafkaS
         assert set(source.acknowledged) <= {change for worker in workers for change in worker.handed}
 
 
-@pytest.mark.torture  # on a machine at its limit one partition waited longer than the test does
 async def test_a_frozen_broker_is_noticed_in_time_and_loses_nothing(broken: KafkaServer) -> None:
     kafka = settings(broken.bootstrap, timeout=4.0)
     # A short lease: `other` claims once and never again, and what it is given is others' only when its lease is over.

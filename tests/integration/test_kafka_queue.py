@@ -231,7 +231,9 @@ async def test_workers_come_and_go_while_changes_flow(mine: KafkaSettings) -> No
     assert all(len(worker.handed) > 100 for worker in workers), "all had their share"
     assert all(in_order(worker.handed) for worker in workers)
     finished = Counter(change for worker in workers for change in worker.finished)
-    assert set(finished) == set(wanted)
+    interrupted = {change for worker in workers for change in worker.interrupted}
+    assert set(wanted) - interrupted <= set(finished) <= set(wanted)
+    assert len(interrupted) <= 4 * 64
     assert repeated(workers) < 2_000, "only what was under way is handed out twice"
 
 

@@ -49,6 +49,8 @@ class Worker:
         self.queue = queue
         self.handed: list[Change] = []
         self.finished: list[Change] = []
+        self.interrupted: list[Change] = []
+        """What it was kept from finishing, or from hearing that it is finished."""
         self.waits = 0
         self._seen = seen
         self._task = asyncio.create_task(self._run())
@@ -80,6 +82,7 @@ class Worker:
             await asyncio.sleep(0.005)
             self.finished += await self.queue.finish(None, claim, claim.changes)
         except BaseException:
+            self.interrupted += claim.changes
             await self.queue.release(claim)
             raise
 

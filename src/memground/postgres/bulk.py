@@ -1,6 +1,5 @@
 """Many rows in one statement, whose text does not depend on how many."""
 
-import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,6 +20,7 @@ from sqlalchemy import (
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY, Insert, insert
 
+from memground.postgres import jsonb
 from memground.postgres.arms import HalfVector, as_vector, vector_text
 from memground.postgres.engine import Row
 
@@ -57,7 +57,7 @@ def driver_lists(table: Table, columns: Sequence[str], rows: Sequence[Row], name
     for column in columns:
         values = [row[column] for row in rows]
         if isinstance(table.c[column].type, JSON):
-            values = [None if value is None else json.dumps(value) for value in values]
+            values = [None if value is None else jsonb.written(value) for value in values]
         listed[f"{name}_{column}"] = _written(table.c[column], values)
     return listed
 

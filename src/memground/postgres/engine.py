@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.sql.base import Executable
 
 from memground.errors import ConfigurationError, ConflictError, UnavailableError
-from memground.postgres import pooler
+from memground.postgres import jsonb, pooler
 from memground.text import show
 
 type Query = Select[*tuple[Any, ...]]
@@ -126,6 +126,7 @@ def _engine(dsn: str, pool_size: int, application_name: str, *, pooled: bool, fi
         pool_timeout=30,
         pool_pre_ping=False,
         query_cache_size=1_000,
+        json_serializer=jsonb.written,
         hide_parameters=True,  # an error's text may reach a log, and parameters are people's words
     )
 

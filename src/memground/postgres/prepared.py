@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import asyncpg as dialects
 from sqlalchemy.types import TypeEngine
 
+from memground.postgres import jsonb
 from memground.postgres.engine import Query
 
 type Record = Mapping[str, Any]
@@ -17,7 +18,7 @@ type Record = Mapping[str, Any]
 type Statement = Query | Insert
 """What may be kept as text."""
 
-_DIALECT = dialects.dialect()
+_DIALECT = dialects.dialect(json_serializer=jsonb.written)
 
 
 class Cursor(Protocol):

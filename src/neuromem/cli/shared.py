@@ -270,6 +270,8 @@ def read_texts(text: str) -> list[str]:
     # The event loop's handler would only note Ctrl-C, and go on reading.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise KeyboardInterrupt  # noted before
         lines = sys.stdin.buffer.read().decode("utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
         raise InvalidInputError(f"stdin is no UTF-8 text: {error}") from None

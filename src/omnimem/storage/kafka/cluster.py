@@ -2,8 +2,11 @@
 
 import asyncio
 import logging
+import queue
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, cast
 
 try:
@@ -73,29 +76,51 @@ _COMPACTED = {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1", "
 
 
 class Lane:
-    """One thread for the blocking calls of one client, which it makes one after the other."""
+    """One thread for the blocking calls of one client, which it makes one after the other.
+
+    The program may end while a call is still waiting for a broker: a ThreadPoolExecutor would keep it from that.
+    """
 
     def __init__(self, name: str) -> None:
-        self._threads = ThreadPoolExecutor(1, thread_name_prefix=name)
+        self._calls: queue.SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
         self._open = True
 
     async def run[T](self, call: Callable[..., T], *args: Any) -> T:
         """Raises ConfigurationError once it is closed."""
         return await asyncio.wrap_future(self.submit(call, *args))
 
-    def submit[T](self, call: Callable[..., T], *args: Any) -> "Future[T]":
+    def submit[T](self, call: Callable[..., T], *args: Any) -> Future[T]:
         """The same, as what will be answered."""
         if not self._open:
             raise ConfigurationError("this queue was closed")
-        return self._threads.submit(call, *args)
+        return self._submit(partial(call, *args))
 
     async def close(self, last: Callable[[], Any]) -> None:
         """Makes one last call and ends the thread. Does nothing the second time."""
         if self._open:
             self._open = False
-            said = asyncio.get_running_loop().run_in_executor(self._threads, last)
-            self._threads.shutdown(wait=False)
-            await said
+            said = self._submit(last)
+            self._calls.put(None)
+            await asyncio.wrap_future(said)
+
+    def _submit[T](self, call: Callable[[], T]) -> Future[T]:
+        if self._thread.ident is None:
+            self._thread.start()
+        future: Future[T] = Future()
+        self._calls.put((future, call))
+        return future
+
+    def _work(self) -> None:
+        while (given := self._calls.get()) is not None:
+            future, call = given
+            if not future.set_running_or_notify_cancel():
+                continue
+            try:
+                future.set_result(call())
+            except BaseException as error:  # noqa: BLE001 - whatever it is, it belongs to the one who waits
+                future.set_exception(error)
+            del given, future, call  # what was asked for is not kept until the next call
 
 
 class Cluster:
@@ -229,7 +254,7 @@ class Cluster:
         )
         return {(at.topic, at.partition): answer.offset for at, answer in answers.items()}
 
-    async def _asked[Key](self, what: str, ask: Callable[[], Mapping[Key, "Future[Any]"]]) -> dict[Key, Any]:
+    async def _asked[Key](self, what: str, ask: Callable[[], Mapping[Key, Future[Any]]]) -> dict[Key, Any]:
         """The answers to a question, asked again while the brokers only need a moment."""
         until = asyncio.get_running_loop().time() + self.settings.timeout
         while True:
@@ -246,7 +271,7 @@ class Cluster:
                 await self.prepare()
             await asyncio.sleep(0.05)
 
-    async def _answer(self, what: str, future: "Future[Any]") -> Any:
+    async def _answer(self, what: str, future: Future[Any]) -> Any:
         # Kafka's own limit comes first; ours is for a client that waits for a broker it never reached.
         try:
             async with asyncio.timeout(self.settings.timeout + 1):
@@ -269,7 +294,7 @@ class _Group:
         self._lane = Lane("omnimem-kafka-group")
         self._consumer: Consumer | None = None
 
-    def committed(self, places: Sequence[Place]) -> "Future[Offsets]":
+    def committed(self, places: Sequence[Place]) -> Future[Offsets]:
         return self._lane.submit(self._committed, places)
 
     async def close(self) -> None:

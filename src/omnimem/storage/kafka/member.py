@@ -34,6 +34,8 @@ _HEARTBEAT = 1.0
 _GRACE = 4 * _HEARTBEAT
 """How long a worker that was given nothing waits for the others to share with it."""
 _SLICE = 0.05
+_LISTENING = 0.002
+"""Seconds between two looks for the answer to a commit: the client goes on waiting for messages when it has come."""
 _UNSETTLED = frozenset(
     {
         KafkaError.REBALANCE_IN_PROGRESS,
@@ -68,6 +70,7 @@ class Member:
     def __init__(self, cluster: Cluster, policy: JobPolicy) -> None:
         self._cluster = cluster
         self._policy = policy
+        self._ahead = max(2_000, 4 * policy.batch)
         self._lane = Lane("omnimem-kafka-worker")
         self._consumer: Consumer | None = None
         self._gathering = asyncio.Lock()
@@ -79,7 +82,8 @@ class Member:
         self._ready: dict[Part, deque[Entry]] = {}
         self._later: list[tuple[float, int, Entry]] = []  # a heap by the moment they are due
         self._retries: dict[bytes, Entry] = {}  # those of the heap that still count
-        self._paused = False
+        self._paused: frozenset[str] | None = frozenset()  # topics that are not read; None: to be said anew
+        self._answered: tuple[KafkaError | None, Offsets] | None = None
 
     # ---------------------------------------------------------------- handing out
 
@@ -178,8 +182,9 @@ class Member:
             # A worker that says nothing for as long as a lease has lost its work to others.
             "max.poll.interval.ms": max(milliseconds(policy.lease), session),
             "fetch.wait.max.ms": 100,
+            "on_commit": self._heard,
             # Bounds what is read ahead, whatever waits.
-            "queued.min.messages": max(2_000, 4 * policy.batch),
+            "queued.min.messages": self._ahead,
             "queued.max.messages.kbytes": 8_192,
             "topic.metadata.refresh.interval.ms": 60_000,
         }
@@ -241,16 +246,18 @@ class Member:
         self._hold(entry, trial.not_before)
 
     def _balance(self, consumer: Consumer) -> None:
-        """Reads no retries while too many are held back."""
-        full = len(self._retries) >= (HELD_BACK // 2 if self._paused else HELD_BACK)
+        """Reads a topic no further while much of it is here."""
+        before, topics = self._paused or frozenset[str](), self._cluster.settings
+        ready = sum(len(entries) for entries in self._ready.values())
+        held = {topics.changes_topic: (ready, self._ahead), topics.retries_topic: (len(self._retries), HELD_BACK)}
+        full = frozenset(
+            topic for topic, (here, most) in held.items() if here >= (most // 2 if topic in before else most)
+        )
         if full == self._paused:
             return
-        retries = [
-            TopicPartition(part.topic, part.number)
-            for part in self._parts.values()
-            if part.topic == self._cluster.settings.retries_topic
-        ]
-        (consumer.pause if full else consumer.resume)(retries)
+        places = [TopicPartition(*place) for place in self._parts]
+        consumer.pause([at for at in places if at.topic in full])
+        consumer.resume([at for at in places if at.topic not in full])
         self._paused = full
 
     def _given(self, _: Consumer, places: list[TopicPartition]) -> None:
@@ -259,7 +266,7 @@ class Member:
                 part = Part(at.topic, at.partition)
                 self._parts[at.topic, at.partition] = part
                 self._ready[part] = deque()
-            self._paused = False
+            self._paused = None  # what was paused is so still, what was given is not
             self._settled = True
 
     def _taken(self, _: Consumer, places: list[TopicPartition]) -> None:
@@ -296,14 +303,31 @@ class Member:
         return True
 
     def _committed(self, marks: Mapping[Part, int]) -> KafkaError | None:
-        if self._consumer is None:
+        """Commits offsets; the error of it, or UnavailableError where no answer came in time.
+
+        A commit that waits for its answer inside the client may wait for ever, where a broker went away meanwhile. So
+        the answer is listened for, and what comes besides is kept.
+        """
+        consumer = self._consumer
+        if consumer is None:
             return None
-        offsets = [TopicPartition(part.topic, part.number, mark) for part, mark in marks.items()]
+        wanted = {(part.topic, part.number): mark for part, mark in marks.items()}
+        offsets = [TopicPartition(*place, mark) for place, mark in wanted.items()]
+        self._answered = None
         try:
-            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+            consumer.commit(offsets=offsets, asynchronous=True)
         except KafkaException as error:
             return cast("KafkaError", error.args[0])
-        return next((at.error for at in answers if at.error is not None), None)
+        until = time.monotonic() + self._cluster.settings.timeout
+        while self._answered is None or self._answered[1] != wanted:  # another is that of one we gave up
+            if time.monotonic() > until:
+                raise self._cluster.error("committing offsets")
+            self._read(1, _LISTENING)
+        return self._answered[0]
+
+    def _heard(self, error: KafkaError | None, places: list[TopicPartition]) -> None:
+        failed = error or next((at.error for at in places if at.error is not None), None)
+        self._answered = failed, {(at.topic, at.partition): at.offset for at in places}
 
     def _close(self) -> None:
         consumer, self._consumer = self._consumer, None
@@ -350,7 +374,7 @@ class Member:
                 (part := self._parts.get(place)) is None
                 or end == 0
                 or (part.position or 0) >= end
-                or (self._paused and part.topic == self._cluster.settings.retries_topic)
+                or part.topic in (self._paused or ())
                 for place, end in ends.items()
             )
 
