@@ -3,10 +3,14 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import pytest
 from dev.servers.mongodb import MongoServer
+from pymongo import MongoClient
 
 from memground.errors import UnavailableError
 from omnimem import Memory, Scope
@@ -195,3 +199,36 @@ async def test_frozen_it_is_unavailable_in_time_and_then_goes_on(own_mongo: Mong
 async def _read(database: MongoDatabase) -> None:
     async with MongoRecords(database).reading() as work:
         await MongoRecords(database).get(work, "m", Scope())
+
+
+class PausableMongo(MongoServer):
+    """A server that can be told to go on writing while what it wrote cannot be read at a moment yet."""
+
+    def command(self, program: Path, data: Path) -> list[str]:
+        return [*super().command(program, data), "--setParameter", "enableTestCommands=1"]
+
+
+async def test_a_change_is_not_relayed_before_the_truth_can_be_read() -> None:
+    """Whoever worked it off would find no record, and take it for deleted."""
+    with PausableMongo() as server, closing(MongoClient[Any](server.url)) as client:
+        async with mongo_database(server.url) as database:
+            records, outbox = MongoRecords(database), MongoOutbox(database)
+
+            async def body(work: Work) -> None:
+                await records.insert(work, [record("m")])
+                await outbox.record(work, [Change("put", "m", "r")])
+
+            client.admin.command("configureFailPoint", "disableSnapshotting", mode="alwaysOn")
+            writing = asyncio.create_task(records.write(body))
+            while not (await outbox.status()).waiting:
+                await asyncio.sleep(0.01)
+            due = await outbox.due(10)
+            async with records.reading() as work:
+                there = await records.of_memories(work, ["m"])
+            assert (due, there, writing.done()) == ([], [], False)
+            client.admin.command("configureFailPoint", "disableSnapshotting", mode="off")
+            client.other.things.insert_one({})  # the next write has the server look how far it is
+            await writing
+            assert await outbox.due(10) == [Change("put", "m", "r")]
+            async with records.reading() as work:
+                assert await records.of_memories(work, ["m"]) != []

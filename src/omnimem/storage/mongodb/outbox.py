@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo.read_concern import ReadConcern
 
 from memground.clock import SystemClock
 from memground.jobs import QueueStatus
@@ -54,8 +55,10 @@ class MongoOutbox(Outbox):
         return done.matched_count == 1
 
     async def due(self, limit: int) -> list[Change]:
+        # Not what is written and may not be read at a moment of the truth yet: whoever works it off would find nothing.
+        safe = self._outbox.with_options(read_concern=ReadConcern("majority"))
         with self._reporting():
-            cursor = self._outbox.find({"due_time": {"$lte": SystemClock().now()}}, sort=DUE, limit=limit)
+            cursor = safe.find({"due_time": {"$lte": SystemClock().now()}}, sort=DUE, limit=limit)
             found: list[Document] = await cursor.to_list()
         self._handed = {}
         for each in found:

@@ -54,17 +54,17 @@ class CausalSessions:
         await self._database.client.admin.command("killSessions", list(ids))
 
     async def catch_up(self) -> None:
-        """Waits until a new primary knows that it has what the one before acknowledged.
+        """Waits until a new primary knows that it has what the one before acknowledged, to whomever.
 
-        A snapshot of one primary has what a majority acknowledged there. A new one may need a moment to know it.
+        A snapshot of one primary has what a majority acknowledged there. A new one may need a moment to know it, and a
+        worker that did not find what it was told of would take it for deleted.
         """
         changes = self.primaries.changes
-        if changes == self._settled or self._written[0] is None:
+        if changes == self._settled:
             return
         with reporting(self._database.url):
-            async with self.open() as session:
-                meta = self._database.collection(META).with_options(read_concern=ReadConcern("majority"))
-                await meta.find_one({"_id": "schema"}, session=session)
+            meta = self._database.collection(META).with_options(read_concern=ReadConcern("linearizable"))
+            await meta.find_one({"_id": "schema"})
         self._settled = changes
 
 
