@@ -31,6 +31,7 @@ def commands(chosen: argparse.Namespace) -> dict[str, list[str]]:
         "extraction": [],
         "erase": [],
         "entities": [],
+        "omnimem_speed": ["--sizes", *map(str, (size for size in sizes if size >= 100_000 or chosen.sizes))],
         "latency": ["--sizes", *map(str, sizes), *(["--data", str(chosen.data)] if chosen.data else [])],
     }
     if chosen.locomo is not None:

@@ -1,8 +1,10 @@
 """How long calls of omnimem take, with the vectors given (no model works).
 
-    python -m benchmarks.omnimem_speed --memories 100000 --tenants 100
+    python -m benchmarks.omnimem_speed --sizes 100000 1000000
 
-Every tenant has its share of the memories; searches, reads and writes are those of random tenants.
+Each size is loaded in bulk into a database of its own; every tenant has 1,000 memories of it (`--tenants`: another
+number of tenants). Searches, reads and writes are those of random tenants. Beside them, in the same run: one round
+trip, and LangGraph's store with the same memories.
 """
 
 import argparse
@@ -11,18 +13,25 @@ import hashlib
 import os
 import random
 import time
+from collections.abc import Iterator
+from itertools import batched
 from typing import Any
 
 import numpy as np
+from sqlalchemy import literal, select
 
-from benchmarks import measuring
+from benchmarks import measuring, peer
 from benchmarks.results_file import save
 from memground.embedding import EmbeddingProvider
 from memground.postgres.statistics import freshen
 from omnimem import F, NewMemory, OmniMemClient, Scope, Settings
+from omnimem.storage.postgres.database import Database
 
 DIMS = 384
 PART = 500
+_MORE = 5_000
+"""Memories that are created beside those loaded, at most."""
+_SCHEMA = "bench"
 
 
 class GivenVectors(EmbeddingProvider):
@@ -60,88 +69,124 @@ def scope(number: int) -> Scope:
     return Scope(tenant_id=f"t{number}")
 
 
+def memories_of(count: int, tenants: int, chance: random.Random) -> Iterator[NewMemory]:
+    """Random memories, one tenant's after the other's."""
+    for n in range(count):
+        yield NewMemory(text(chance), scope=scope(n % tenants), metadata={"n": n % PART})
+
+
 async def load(client: OmniMemClient, count: int, tenants: int, chance: random.Random) -> float:
     """Memories a second, created in parts."""
     begun = time.perf_counter()
-    for start in range(0, count, PART):
-        part = [
-            NewMemory(text(chance), scope=scope((start + n) % tenants), metadata={"n": n})
-            for n in range(min(PART, count - start))
-        ]
+    for part in batched(memories_of(count, tenants, chance), PART):
         await client.create_many(part)
     return count / (time.perf_counter() - begun)
 
 
+def database(client: OmniMemClient) -> Database:
+    return client._connection.rooms.storage.records._database  # type: ignore[attr-defined]
+
+
 async def measure(url: str, memories: int, tenants: int, calls: int) -> dict[str, Any]:
     chance = random.Random(3)
-    figures: dict[str, Any] = {"memories": memories, "tenants": tenants, "calls": calls}
-    async with OmniMemClient.connect(Settings(url, schema="bench"), embedding=GivenVectors()) as client:
-        rate = await load(client, memories, tenants, chance)
-        figures["create_many inline"] = {"per second": round(rate)}
-        storage = client._connection.rooms.storage
-        await freshen(storage.records._database.engine, "bench")  # type: ignore[attr-defined]
-        bound = [client.within(scope(n)) for n in range(tenants)]
-        known = [m.memory_id for n in range(min(tenants, 20)) for m in await bound[n].list(limit=20)]
-        long = await client.create(text(chance), scope=scope(0))
-        for _ in range(1_000):
-            await client.update(long.memory_id, metadata={"n": 1})
-        middle = (await client.history(long.memory_id, limit=1_000))[500].created_time
-        asked = [text(chance) for _ in range(calls)]
-        shorter = [" ".join(question.split()[:5]) for question in asked]
-        vectors = [await GivenVectors().embed(question) for question in asked]
+    more = min(_MORE, memories)
+    figures: dict[str, Any] = {"tenants": tenants, "milliseconds": {}}
+    async with OmniMemClient.connect(Settings(url, schema=_SCHEMA), embedding=GivenVectors()) as client:
+        begun = time.perf_counter()
+        await client.load(memories_of(memories, tenants, chance))
+        figures["load"] = {"per second": round(memories / (time.perf_counter() - begun))}
+        figures["create_many inline"] = {"per second": round(await load(client, more, tenants, chance))}
+        await freshen(database(client).engine, _SCHEMA)
+        figures["milliseconds"] = await measure_calls(client, tenants, calls, chance)
+        if peer.installed():
+            figures["peer"] = {"name": peer.NAME} | await measure_peer(client, tenants, calls, chance)
+    settings = Settings(url, schema=_SCHEMA, sync="async")
+    async with OmniMemClient.connect(settings, embedding=GivenVectors(), background=False) as client:
+        figures["create_many async"] = {"per second": round(await load(client, more, tenants, chance))}
+    return figures
 
-        def tenant(n: int) -> OmniMemClient:
-            return bound[n * 7 % tenants]
 
-        figures["milliseconds"] = {
-            "get": await measuring.timed(lambda n: client.get(known[n % len(known)]), calls),
-            "search hybrid": await measuring.timed(
-                lambda n: tenant(n).search(shorter[n], query_embedding=vectors[n]), calls
+async def measure_calls(client: OmniMemClient, tenants: int, calls: int, chance: random.Random) -> dict[str, Any]:
+    bound = [client.within(scope(n)) for n in range(tenants)]
+    known = [m.memory_id for n in range(min(tenants, 20)) for m in await bound[n].list(limit=20)]
+    long = await client.create(text(chance), scope=scope(0))
+    for _ in range(1_000):
+        await client.update(long.memory_id, metadata={"n": 1})
+    middle = (await client.history(long.memory_id, limit=1_000))[500].created_time
+    asked = [text(chance) for _ in range(calls)]
+    shorter = [" ".join(question.split()[:5]) for question in asked]
+    vectors = [await GivenVectors().embed(question) for question in asked]
+
+    def tenant(n: int) -> OmniMemClient:
+        return bound[n * 7 % tenants]
+
+    def search(n: int, who: OmniMemClient, **more: Any) -> Any:
+        return who.search(shorter[n], query_embedding=vectors[n], **more)
+
+    async with database(client).engine.connect() as connection:
+        trip = await measuring.timed(lambda _: connection.execute(select(literal(1))), calls)
+    kinds: dict[str, measuring.Call] = {
+        "get": lambda n: client.get(known[n % len(known)]),
+        "search hybrid": lambda n: search(n, tenant(n)),
+        "search semantic": lambda n: search(n, tenant(n), mode="semantic"),
+        "search keyword": lambda n: tenant(n).search(shorter[n], mode="keyword"),
+        "search hybrid, filtered": lambda n: search(n, tenant(n), filters=F("metadata.n") >= 250),
+        "search hybrid as_of": lambda n: search(n, tenant(n), as_of=middle),
+        "search hybrid, all tenants": lambda n: search(n, client),
+        "history of 1,000 (limit 20)": lambda _: client.history(long.memory_id),
+        "create inline": lambda n: tenant(n).create(asked[n]),
+        "update inline": lambda n: client.update(known[n % len(known)], content=asked[n]),
+    }
+    return {"round trip": trip} | {name: await measuring.timed(call, calls) for name, call in kinds.items()}
+
+
+async def measure_peer(client: OmniMemClient, tenants: int, calls: int, chance: random.Random) -> dict[str, Any]:
+    asked = [text(chance) for _ in range(calls)]
+    vectors = {question: await GivenVectors().embed(question) for question in asked}
+    rows = (
+        "select 'tenants.' || v.scope_tenant_id as prefix, v.memory_id as key, m.text, v.embedding "
+        f"from {_SCHEMA}.memory_vector_index v join {_SCHEMA}.memories m using (record_id)"
+    )
+    async with peer.filled(database(client)._url_in_use, f"{_SCHEMA}_peer", DIMS, rows, vectors) as store:
+        return {
+            "search": await measuring.timed(
+                lambda n: store.asearch(("tenants", f"t{n * 7 % tenants}"), query=asked[n], limit=10), calls
             ),
-            "search semantic": await measuring.timed(
-                lambda n: tenant(n).search(shorter[n], mode="semantic", query_embedding=vectors[n]), calls
-            ),
-            "search keyword": await measuring.timed(lambda n: tenant(n).search(shorter[n], mode="keyword"), calls),
-            "search hybrid, filtered": await measuring.timed(
-                lambda n: tenant(n).search(shorter[n], query_embedding=vectors[n], filters=F("metadata.n") >= 250),
-                calls,
-            ),
-            "search hybrid as_of": await measuring.timed(
-                lambda n: tenant(n).search(shorter[n], query_embedding=vectors[n], as_of=middle), calls
-            ),
-            "history of 1,000 (limit 20)": await measuring.timed(lambda _: client.history(long.memory_id), calls),
-            "create inline": await measuring.timed(lambda n: tenant(n).create(asked[n]), calls),
-            "update inline": await measuring.timed(
-                lambda n: client.update(known[n % len(known)], content=asked[n]), calls
+            "put": await measuring.timed(
+                lambda n: store.aput(("tenants", f"t{n * 7 % tenants}"), f"new-{n}", {peer.FIELD: asked[n]}), calls
             ),
         }
-    settings = Settings(url, schema="bench", sync="async")
-    async with OmniMemClient.connect(settings, embedding=GivenVectors(), background=False) as client:
-        figures["create_many async"] = {"per second": round(await load(client, 5_000, tenants, chance))}
-    return figures
 
 
 def options() -> argparse.Namespace:
     parser = measuring.arguments(__doc__)
-    parser.add_argument("--memories", type=int, default=100_000)
-    parser.add_argument("--tenants", type=int, default=100)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[100_000], help="memories in all")
+    parser.add_argument("--tenants", type=int, help="how many share them (default: one for each 1,000)")
     parser.add_argument("--calls", type=int, default=100, help="calls of each kind")
     parser.add_argument("--url", help="a server to measure on instead of one of its own")
     return parser.parse_args()
 
 
+def report(figures: dict[str, Any]) -> None:
+    for name in ("load", "create_many inline", "create_many async"):
+        print(f"  {name:<32} {figures[name]['per second']:8,} memories a second")
+    beside = {f"{figures['peer']['name']}: {k}": v for k, v in figures.get("peer", {}).items() if k != "name"}
+    for name, found in (figures["milliseconds"] | beside).items():
+        print(f"  {name:<38} p50 {found['p50']:8.2f} ms   p95 {found['p95']:8.2f} ms")
+
+
 async def main() -> None:
     chosen = options()
     busy = os.getloadavg()[0]
-    async with measuring.database(chosen.url, None) as url:
-        figures = await measure(url, chosen.memories, chosen.tenants, chosen.calls)
+    sizes: dict[str, Any] = {}
+    for memories in chosen.sizes:
+        async with measuring.database(chosen.url, None) as url:
+            sizes[str(memories)] = await measure(url, memories, chosen.tenants or -(-memories // 1_000), chosen.calls)
+        print(f"{memories:,} memories")
+        report(sizes[str(memories)])
     # Of a minute before and of the last one: what others did on this machine is in the figures.
-    figures["load average"] = [round(busy, 1), round(os.getloadavg()[0], 1)]
-    for name in ("create_many inline", "create_many async"):
-        print(f"  {name:<32} {figures[name]['per second']:8,} memories a second")
-    for name, found in figures["milliseconds"].items():
-        print(f"  {name:<32} p50 {found['p50']:8.2f} ms   p95 {found['p95']:8.2f} ms")
-    save("omnimem-speed", figures, chosen)
+    load_average = [round(busy, 1), round(os.getloadavg()[0], 1)]
+    save("omnimem-speed", {"calls": chosen.calls, "sizes": sizes, "load average": load_average}, chosen)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""LangGraph's AsyncPostgresStore beside neuromem: the same server, the same memories and vectors, the same questions.
+"""LangGraph's AsyncPostgresStore beside ours: the same server, the same memories and vectors, the same questions.
 
-Each user is a namespace. Its rows are copied from neuromem's tables and its indexes built afterwards, as neuromem's own
+Each user (or tenant) is a namespace. Its rows are copied from our tables and its indexes built afterwards, as our own
 are; what is timed are its own calls, `aput` and `asearch`. It searches by vector only: no words, no conversations, no
 moment of the past. Not installed with the rest: `pip install --group bench`.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -35,43 +35,48 @@ def namespace(user: str) -> tuple[str, str]:
 
 
 @asynccontextmanager
-async def store(nm: NeuroMemory, vectors: dict[str, list[float]]) -> AsyncIterator["AsyncPostgresStore"]:
-    """An empty store in a schema of its own on the mind's server, gone when the block ends.
+async def filled(
+    url: str, schema: str, dims: int, rows: str, vectors: Mapping[str, Sequence[float]]
+) -> AsyncIterator["AsyncPostgresStore"]:
+    """A store in a schema of its own on the server, gone when the block ends.
 
-    `vectors`: by text, what its embedding function answers.
+    `rows`: a query of (prefix, key, text, embedding), what it is filled with; `vectors`: by text, what its embedding
+    function answers.
     """
     from langgraph.store.postgres.aio import AsyncPostgresStore
 
-    schema = f"{nm._db.schema}_peer"
-    url = nm._db._url_in_use
     address = f"{url}{'&' if '?' in url else '?'}options=-csearch_path%3D{schema},public"
 
     async def embed(texts: Sequence[str]) -> list[list[float]]:
-        return [vectors[text] for text in texts]
+        return [list(vectors[text]) for text in texts]
 
-    async with loading.connect(nm) as connection:
+    connection = await asyncpg.connect(url)
+    try:
         await connection.execute(f"drop schema if exists {schema} cascade; create schema {schema}")
-        index: Any = {"dims": nm._db.dims, "embed": embed, "fields": [FIELD]}
+        index: Any = {"dims": dims, "embed": embed, "fields": [FIELD]}
         try:
             async with AsyncPostgresStore.from_conn_string(address, index=index) as opened:
                 await opened.setup()
+                await _fill(connection, schema, rows)
                 yield opened
         finally:
             await connection.execute(f"drop schema {schema} cascade")
+    finally:
+        await connection.close()
 
 
-async def fill(connection: asyncpg.Connection, source: str, schema: str) -> None:
-    """Copies the current memories of a neuromem schema into the store's tables, as `aput` would have written them."""
+async def _fill(connection: asyncpg.Connection, schema: str, rows: str) -> None:
+    """Writes the rows into the store's tables as `aput` would have written them."""
+    await connection.execute("set maintenance_work_mem = '2GB'; set max_parallel_maintenance_workers = 2")
     index = await connection.fetchval(f"select pg_get_indexdef('{schema}.{_INDEX}'::regclass)")
     await connection.execute(f"drop index {schema}.{_INDEX}")
     await connection.execute(
-        f"insert into {schema}.store (prefix, key, value) select 'users.' || user_id, memory_id::text, "
-        f"jsonb_build_object('{FIELD}', content) from {source}.embeddings where known_to is null"
+        f"insert into {schema}.store (prefix, key, value) "
+        f"select prefix, key, jsonb_build_object('{FIELD}', text) from ({rows}) as rows"
     )
     await connection.execute(
         f"insert into {schema}.store_vectors (prefix, key, field_name, embedding) "
-        f"select 'users.' || user_id, memory_id::text, '{FIELD}', embedding::vector "
-        f"from {source}.embeddings where known_to is null"
+        f"select prefix, key, '{FIELD}', embedding::vector from ({rows}) as rows"
     )
     await connection.execute(index)
     await connection.execute(f"vacuum (analyze) {schema}.store")
@@ -84,8 +89,15 @@ async def measure(nm: NeuroMemory, groups: dict[str, Sequence[Query]], new: Sequ
     known = {asked.text: asked.vector for group in groups.values() for asked in group}
     vectors = dict(zip(new, nm._embedding.world.vectors(random, np.arange(len(new)) % 400).tolist(), strict=True))  # type: ignore[attr-defined]
     figures: dict[str, Any] = {}
-    async with store(nm, known | vectors) as peer, loading.connect(nm) as connection:
-        await fill(connection, nm._db.schema, f"{nm._db.schema}_peer")
+    schema, url = nm._db.schema, nm._db._url_in_use
+    rows = (
+        "select 'users.' || user_id as prefix, memory_id::text as key, content as text, embedding "
+        f"from {schema}.embeddings where known_to is null"
+    )
+    async with (
+        filled(url, f"{schema}_peer", nm._db.dims, rows, known | vectors) as peer,
+        loading.connect(nm) as connection,
+    ):
         for name, group in groups.items():
             search = await measuring.timed(
                 lambda n, group=group: peer.asearch(namespace(group[n].user), query=group[n].text, limit=nearest.TOP),
@@ -99,7 +111,7 @@ async def measure(nm: NeuroMemory, groups: dict[str, Sequence[Query]], new: Sequ
         figures["neuromem's add_memory"] = await measuring.timed(
             lambda n: nm.add_memory(user, new[n], origin=_ORIGIN), len(new), warm=0
         )
-        await connection.execute(f"delete from {nm._db.schema}.embeddings where origin = '{_ORIGIN}'")
+        await connection.execute(f"delete from {schema}.embeddings where origin = '{_ORIGIN}'")
     return figures
 
 

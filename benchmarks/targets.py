@@ -189,8 +189,7 @@ def _erase(result: Result) -> Iterator[Figure]:
 
 
 def _record(result: Result) -> Iterator[Figure]:
-    found = result["milliseconds"]
-    where = f"omnimem, one PostgreSQL, {result['memories']:,} memories"
+    sizes = {int(size): found for size, found in result["sizes"].items()}
     limits = {
         "search hybrid": 10.0,
         "get": 1.0,
@@ -198,12 +197,24 @@ def _record(result: Result) -> Iterator[Figure]:
         "update inline": 8.0,
         "history of 1,000 (limit 20)": 1.5,
     }
-    yield from _medians(where, found, limits)
-    slower = found["search hybrid as_of"]["p50"] / found["search hybrid"]["p50"]
+    peers = {"search hybrid": "search", "create inline": "put"}
+    words = {"search": "search by vectors only", "put": "put"}
+    rates = {"create_many inline": 500, "create_many async": 3_000, "load": 1_500}
+    smallest, largest = min(sizes), max(sizes)
+    where, found = f"omnimem, one PostgreSQL, {smallest:,} memories", sizes[smallest]
+    of = found["milliseconds"]
+    trip = f"{of['round trip']['p50']} ms round trip"
+    for what, limit in limits.items():
+        theirs = found.get("peer", {}).get(peers.get(what))
+        beside = f"{words[peers[what]]} {theirs['p50']} ms" if theirs else ""
+        yield Figure(f"{where}: {what}, p50", of[what]["p50"], limit, floor=trip, peer=beside)
+    slower = of["search hybrid as_of"]["p50"] / of["search hybrid"]["p50"]
     yield Figure(f"{where}: hybrid search as of the past, times the present", slower, 3.0, "×")
-    for mode, least in (("inline", 500), ("async", 3_000)):
-        rate = result[f"create_many {mode}"]["per second"]
-        yield Figure(f"{where}: create_many, {mode}", rate, least, "/s", least=True)
+    for what, least in rates.items():
+        yield Figure(f"{where}: {what}", found[what]["per second"], least, "/s", least=True)
+    if largest > smallest:
+        grown = sizes[largest]["milliseconds"]["search hybrid"]["p50"] / of["search hybrid"]["p50"]
+        yield Figure(f"omnimem: hybrid search at {largest:,} memories, times {smallest:,}", grown, 2.0, "×")
 
 
 def _fleet(result: Result) -> Iterator[Figure]:

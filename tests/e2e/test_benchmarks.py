@@ -34,7 +34,7 @@ def run(name: str, results: Path, *arguments: str | Path) -> dict[str, Any]:
     command = [sys.executable, "-m", f"benchmarks.{name}", *map(str, arguments), "--results", str(results)]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = newest(name, results)
+    found = newest(name.replace("_", "-"), results)
     assert found is not None
     return found
 
@@ -229,3 +229,11 @@ def test_all_figures_are_shown_beside_their_targets(results: Path) -> None:
     assert set(found) == measured
     shown = "\n".join(text for text, _ in lines(results))
     assert all(figure.name in shown for rows in found.values() for figure in rows)
+
+
+def test_omnimem_speed(results: Path) -> None:
+    found = run("omnimem_speed", results, "--sizes", "300", "--calls", "5")["sizes"]["300"]
+    assert found["tenants"] == 1
+    assert 0 < found["milliseconds"]["get"]["p50"] <= found["milliseconds"]["get"]["p95"]
+    assert found["load"]["per second"] > 0
+    assert ("peer" in found) == installed()
