@@ -22,6 +22,7 @@ from memground.postgres.pooler import driver_of, is_direct
 from neuromem import ConfigurationError, ExtractionPolicy, JobPolicy, NeuroMemory, NewMessage, UnavailableError
 from neuromem.providers.llm import OpenAILLM
 from neuromem.services.indexing import IndexKeeper
+from omnimem import OmniMemClient, Settings
 from support import law_digest
 from support.calls import READS, WRITES, call, settle
 from support.command import command
@@ -249,3 +250,17 @@ def test_a_backup_wants_the_server_s_own_address(url: str, tmp_path: Path) -> No
     assert told.code == 1
     assert "for backups give the server's own address" in told.err
     assert list(tmp_path.iterdir()) == []
+
+
+async def test_omnimem_works_behind_a_pooler(pooler: PgBouncer, records_url: str, schema: str) -> None:
+    """Reads and writes at once, which get other connections of the server's from one transaction to the next."""
+    settings = Settings(pooler.url(records_url.partition("?")[0].rpartition("/")[2]), schema=schema)
+    async with OmniMemClient.connect(settings, embedding=HashEmbedding(8)) as client:
+        made = await asyncio.gather(*(client.create(f"apple {n}") for n in range(30)))
+        for _ in range(5):
+            read = await asyncio.gather(*(client.get(memory.memory_id) for memory in made))
+            assert [found and found.record_id for found in read] == [memory.record_id for memory in made]
+            found = await asyncio.gather(*(client.search("apple", limit=30) for _ in range(10)))
+            assert {len(each) for each in found} == {30}
+            made = await asyncio.gather(*(client.update(m.memory_id, content="apple again") for m in made))
+        assert (await client.verify()).differences == ()

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
 from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
-from memground.postgres.engine import DRIVER_ERRORS, check_url, make_engine, redact, reporting, sqlstate
+from memground.postgres.engine import DRIVER_ERRORS, check_url, open_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate
 from memground.postgres.session import READING, WRITING, Spent, Transaction
 from memground.text import check_text
@@ -110,7 +110,7 @@ class Database:
                 await self._server.ensure_database(EMBEDDED_DATABASE)
                 url = self._server.url(EMBEDDED_DATABASE)
             self._url_in_use = url
-            self._engine = make_engine(url, pool_size=self._pool_size, application_name="omnimem")
+            self._engine = await open_engine(url, pool_size=self._pool_size, application_name="omnimem")
             with reporting(url):
                 await self._prepare(self._engine)
             self._plain = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -150,7 +150,7 @@ class Database:
     async def building(self) -> AsyncGenerator[AsyncEngine]:
         """Connections of its own for long work on indexes, which the pool need not spare. Errors as of `reading`."""
         await self._opened()
-        engine = make_engine(self._url_in_use, pool_size=_BUILDING_POOL, application_name="omnimem")
+        engine = await open_engine(self._url_in_use, pool_size=_BUILDING_POOL, application_name="omnimem")
         try:
             with reporting(self._url_in_use), self._knowing_a_change_of_model():
                 yield engine
