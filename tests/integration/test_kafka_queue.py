@@ -237,6 +237,21 @@ async def test_workers_come_and_go_while_changes_flow(mine: KafkaSettings) -> No
     assert repeated(workers) < 2_000, "only what was under way is handed out twice"
 
 
+async def test_what_is_here_is_bounded_whatever_waits(mine: KafkaSettings) -> None:
+    """Messages that come while a commit's answer is listened for are kept; a topic of which much is here is paused."""
+    wanted = changes(12_000)
+    most, done = 0, list[Change]()
+    async with opened(mine, batch=50) as (queue,):
+        await queue.record(None, wanted)
+        while len(done) < len(wanted):
+            claim = await queue.claim(wait=1)
+            done += await queue.finish(None, claim, claim.changes)
+            most = max(most, queue._member._count())
+    assert set(done) == set(wanted)
+    assert in_order(done)
+    assert most < 3_000
+
+
 async def test_a_worker_killed_in_the_middle_loses_nothing(mine: KafkaSettings) -> None:
     wanted = changes(200)
     async with opened(mine) as (queue,):
