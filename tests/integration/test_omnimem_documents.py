@@ -3,7 +3,7 @@
 import asyncio
 import random
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import insert, select, text
@@ -16,6 +16,8 @@ from omnimem.storage.base import Selection, StoredRecord
 from omnimem.storage.postgres import Database, PostgresKeywords, PostgresVectors
 from omnimem.storage.postgres import vectors as vector_statements
 from omnimem.storage.postgres.conditions import Shape, values
+from omnimem.storage.postgres.database import PostgresWork
+from omnimem.storage.postgres.documents import Documents
 from omnimem.testing.conformance import DIMS, EAST, NORTH, record, vectors, words
 from support.toys import plan_of
 
@@ -99,6 +101,40 @@ async def test_documents_are_those_of_the_records_held_whatever_happens_in_whate
     assert await documents(database) == {**await held(database), "vector": set()}
     await indexes["keyword"].remove(None, chance.sample(MEMORIES, len(MEMORIES)))
     assert await rows_of(database, select(database.tables.documents)) == []
+
+
+class Halting:
+    """A transaction that waits after its first statement until it is let go on."""
+
+    def __init__(self, work: PostgresWork) -> None:
+        self._work = work
+        self.halted, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def execute(self, *statement: Any) -> Any:
+        result = await self._work.execute(*statement)
+        self.halted.set()
+        await self.go_on.wait()
+        return result
+
+
+async def test_two_indexes_that_drop_a_memory_do_not_block_each_other(database: Database) -> None:
+    """One has locked the documents there are; then comes one of the other, which the other drops with the rest."""
+    first, second, third = life("m")[:3]
+    keywords = PostgresKeywords(database)
+    await PostgresVectors(database).apply(None, [vectors(s, {"text": EAST}) for s in (second, third)])
+    await keywords.apply(None, [words(s, "x") for s in (second, third)])
+    async with asyncio.timeout(30), database.writing() as work:
+        halting = Halting(work)
+        dropping = asyncio.create_task(Documents(database.tables, "vector").drop(cast(Any, halting), ["m"]))
+        await halting.halted.wait()
+        await keywords.apply(None, [words(first, "x")])
+        removing = asyncio.create_task(keywords.remove(None, ["m"]))
+        while not await rows_of(database, text("SELECT 1 FROM pg_locks WHERE NOT granted")):
+            await asyncio.sleep(0.01)
+        halting.go_on.set()
+        await dropping
+    await removing
+    assert await documents(database) == {"vector": set(), "keyword": set()}
 
 
 async def test_each_record_is_filtered_by_its_own_document(database: Database) -> None:

@@ -1,7 +1,8 @@
 """What indexes filter by, where the truth is elsewhere: the filterable part of each record they hold.
 
 One table for both indexes, with a mark for each: a document is there as long as one of them holds its record. Rows are
-locked in the order of their ids, so that two indexes that follow the same changes wait for, never block, each other.
+locked once in a transaction, in the order of their ids, so that two indexes that follow the same changes wait for and
+never block each other. A memory's marks of an index change only while its state in that index is locked (`Gate`).
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Text, any_, bindparam, delete, select, true, update
+from sqlalchemy import Text, and_, any_, bindparam, collate, delete, select, true, update
 from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from omnimem.storage.base import StoredRecord
@@ -27,7 +28,7 @@ class Documents:
     index_name: str
 
     async def keep(self, work: PostgresWork, records: Sequence[Indexed]) -> None:
-        """Keeps what filters may name of records that the index takes in."""
+        """Keeps what filters may name of records that the index takes in; called once in a transaction."""
         if self.tables.truth or not records:
             return
         marks = {f"in_{index}_index": index == self.index_name for index in INDEXES}
@@ -56,10 +57,13 @@ def _keeping(tables: Tables, index_name: str) -> Any:
 @lru_cache
 def _dropping(tables: Tables, index_name: str) -> Sequence[Any]:
     t = tables.documents
-    mine = t.c.memory_id == any_(bindparam("ids", type_=ARRAY(Text)))
-    others = [t.c[f"in_{index}_index"] for index in INDEXES if index != index_name]
+    marks = {index: t.c[f"in_{index}_index"] for index in INDEXES}
+    own = marks.pop(index_name)
+    # Each statement sees what was committed before it. Without the mark, the second and third would also wait for
+    # documents that the other index has put there since the first one locked what there was, out of order.
+    mine = and_(t.c.memory_id == any_(bindparam("ids", type_=ARRAY(Text))), own)
     return (
-        select(t.c.record_id).where(mine).order_by(t.c.record_id).with_for_update(),
-        delete(t).where(mine, *(~other for other in others)),
-        update(t).where(mine).values({f"in_{index_name}_index": False}),
+        select(t.c.record_id).where(mine).order_by(collate(t.c.record_id, "C")).with_for_update(),
+        delete(t).where(mine, *(~other for other in marks.values())),
+        update(t).where(mine).values({own.name: False}),
     )

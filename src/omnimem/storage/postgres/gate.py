@@ -65,8 +65,8 @@ class Gate:
         if new:
             # Nobody can know of them yet. Those of a memory that follow its first one come in the same call.
             await work.fetch(_beginning(self), self._given([(r, r.created_time) for r in new], full))
-            await self._documents.keep(work, new)
-        await self._replace(work, [record for record in records if not record.first], full, held=held)
+        kept = await self._replace(work, [record for record in records if not record.first], full, held=held)
+        await self._documents.keep(work, [*new, *kept])
 
     async def remove(self, work: PostgresWork, memory_ids: Iterable[str]) -> None:
         """Removes memories for good."""
@@ -103,12 +103,13 @@ class Gate:
         full: Callable[[Indexed], list[dict[str, Any]]],
         *,
         held: bool,
-    ) -> None:
+    ) -> list[Indexed]:
+        """Takes in records of memories that may be known. Returns which it took, none if the truth is here."""
         by_memory: defaultdict[str, list[Indexed]] = defaultdict(list)
         for record in sorted(records, key=lambda record: (record.memory_id, record.version)):
             by_memory[record.memory_id].append(record)
         if not by_memory:
-            return
+            return []
         newest: list[tuple[Indexed, datetime]] = []
         past: list[dict[str, Any]] = []
         late: list[dict[str, Any]] = []
@@ -140,7 +141,7 @@ class Gate:
             statement, columns = _remembering(self.history)
             await work.fetch(statement, driver_lists(self.history, columns, past, "given"))
         await self._shorten(work, late)
-        await self._documents.keep(work, kept)
+        return kept
 
     def _given(
         self, records: Iterable[tuple[Indexed, datetime]], full: Callable[[Indexed], list[dict[str, Any]]]
