@@ -56,8 +56,9 @@ async def lag(settings: Settings, chance: random.Random) -> dict[str, Any]:
 
 async def catching_up(settings: Settings, count: int, chance: random.Random) -> dict[str, Any]:
     """Changes a second that one worker applies to both indexes, and how much its memory grows meanwhile."""
-    async with OmniMemClient.connect(settings, embedding=GivenVectors(), background=False) as client:
-        stored = round(await load(client, count, 100, chance))
+    vectors = GivenVectors()
+    async with OmniMemClient.connect(settings, embedding=vectors, background=False) as client:
+        stored = round(await load(client, vectors, count, 100, chance))
     async with OmniMemClient.connect(settings, embedding=GivenVectors(), background=False) as client:
         before, most, begun = psutil.Process().memory_info().rss, 0, time.perf_counter()
         worker = asyncio.create_task(client.work_forever())

@@ -73,10 +73,11 @@ async def test_minds_of_different_dimensions_live_in_one_process(
             f"SELECT indexdef FROM pg_indexes WHERE schemaname = '{schema}_{dims}' AND indexname = 'idx_emb_vector'",
         )
         kinds[dims] = rows[0]["indexdef"].split("hnsw ")[1] if rows else None
+    index = "(embedding halfvec_cosine_ops) WITH (m='10', ef_construction='80')"
     assert kinds == {
-        32: "(embedding halfvec_cosine_ops)",
-        1536: "(embedding halfvec_cosine_ops)",
-        3072: "(embedding halfvec_cosine_ops)",
+        32: index,
+        1536: index,
+        3072: index,
         4100: None,  # more than HNSW takes: every search is exact
     }
 

@@ -211,10 +211,8 @@ async def test_the_database_has_the_seed_s_indexes_and_defaults(engine: AsyncEng
     indexes = {row[0]: row[1] for row in found[INDEXES]}
     # The seed writes VECTOR(1024) and vector_cosine_ops. In half precision a search takes a third of the time and the
     # index half the room; a cosine changes in its fourth digit, and HNSW reaches to 4,000 dimensions instead of 2,000.
-    assert (
-        indexes["idx_emb_vector"]
-        == "CREATE INDEX idx_emb_vector ON embeddings USING hnsw (embedding halfvec_cosine_ops)"
-    )
+    vector = "CREATE INDEX idx_emb_vector ON embeddings USING hnsw (embedding halfvec_cosine_ops)"
+    assert indexes["idx_emb_vector"] == f"{vector} WITH (m='10', ef_construction='80')"
     assert indexes["ix_emb_user"] == "CREATE INDEX ix_emb_user ON embeddings USING btree (user_id)"
     columns = {row[:2]: (row[2], row[6]) for row in found[COLUMNS]}
     assert columns["embeddings", "embedding"] == ("halfvec(1024)", None)

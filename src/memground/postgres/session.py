@@ -24,6 +24,9 @@ class Transaction:
     `begin`: how it begins. `engine` is in AUTOCOMMIT mode: the transaction is begun by hand, on a connection that
     SQLAlchemy leaves to itself, so that both ways of running statements are in the one transaction. `spent`: where a
     connection may be taken over from, of the same engine.
+
+    Several may run statements at once: they are sent one after the other, and while the server works on one, the next
+    one's values are made.
     """
 
     def __init__(self, engine: AsyncEngine, url: str, begin: str, spent: "Spent | None" = None) -> None:
@@ -34,6 +37,7 @@ class Transaction:
         self._connection: AsyncConnection | None = None
         self._driver: Any = None
         self._open = False
+        self._turn = asyncio.Lock()
 
     @classmethod
     def of(cls, other: "Transaction") -> "Transaction":
@@ -60,13 +64,15 @@ class Transaction:
     async def execute(self, statement: Executable, parameters: Any = None, /) -> Result[Any]:
         """Runs one statement. Raises UnavailableError when the server is gone."""
         with self._reporting():
-            return await (await self._connected()).execute(statement, parameters)
+            async with self._turn:
+                return await (await self._connected()).execute(statement, parameters)
 
     async def fetch(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
         """Runs one of the statements that are built once, the quick way; errors as those of `execute`."""
         with self._reporting():
-            await self._connected()
-            return await prepared(statement).fetch(self._driver, values)
+            async with self._turn:
+                await self._connected()
+                return await prepared(statement).fetch(self._driver, values)
 
     async def portions(
         self, statement: Statement, values: Mapping[str, Any], *, size: int = 1_000_000

@@ -148,8 +148,12 @@ class IndexSynchronizer:
         """Has both indexes take in records, in the transaction of the truth."""
         firsts = set(first)
         indexed = [Indexed.of(record, first=record.memory.record_id in firsts) for record in records]
-        await self._storage.vectors.apply(work, [vector_entry(entry, vectors) for entry in indexed])
-        await self._storage.keywords.apply(work, [keyword_entry(entry) for entry in indexed])
+        await _both(
+            (
+                self._storage.vectors.apply(work, [vector_entry(entry, vectors) for entry in indexed]),
+                self._storage.keywords.apply(work, [keyword_entry(entry) for entry in indexed]),
+            )
+        )
 
     async def converge(self, changes: Sequence[Change], known: Vectors, *, refresh: bool = False) -> None:
         """Brings indexes that are elsewhere to what the truth says of changed records, until it stays as it was read.

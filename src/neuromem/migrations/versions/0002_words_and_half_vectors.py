@@ -80,4 +80,5 @@ def _hnsw(name: str, table: str, schema: str) -> None:
         schema=schema,
         postgresql_using="hnsw",
         postgresql_ops={"embedding": "halfvec_cosine_ops"},
+        postgresql_with={"m": 10, "ef_construction": 80},
     )

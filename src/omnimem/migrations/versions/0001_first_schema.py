@@ -131,6 +131,7 @@ def _vectors(name: str, schema: str, dims: int, *, superseded: bool = False) -> 
             schema=schema,
             postgresql_using="hnsw",
             postgresql_ops={"embedding": "halfvec_cosine_ops"},
+            postgresql_with={"m": 10, "ef_construction": 80},
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import REAL, Table, Text, any_, bindparam, cast, func, null, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
 
-from memground.postgres.arms import Scan, approximate_settings, is_few
+from memground.postgres.arms import Scan, approximate_settings, is_few, place_of
 from memground.postgres.building import build_missing, drop_where_few
 from memground.postgres.engine import Query
 from omnimem.storage.base import (
@@ -30,8 +30,8 @@ from omnimem.storage.postgres.tables import Tables
 from omnimem.storage.successor import VectorSuccessor
 from omnimem.storage.values import Indexed
 
-_STEPS = (64, 256, 1_024, 4_096, 16_384)
-"""Rows asked for, more where one memory has many of the nearest vectors."""
+_STEPS = tuple(64 << n for n in range(9))
+"""Rows asked for, up to 16,384: more where one memory has many of the nearest vectors."""
 
 
 class PostgresVectors(VectorIndex):
@@ -144,7 +144,9 @@ class PostgresVectors(VectorIndex):
         scan = await self._scan(tx, table, selection)
         given = values(selection, vector=list(vector))
         best = _Best()
-        for step in (step for step in _STEPS if step >= limit):
+        key = ("rows of a memory", table.name, selection.scope)
+        least = min(limit * (self._database.hints.get(key) or 1), _STEPS[-1])
+        for step in (step for step in _STEPS if step >= least):
             if scan is Scan.SHARED:
                 await tx.fetch(approximate_settings(step, scan), {})
             statement = _candidates(self._tables, Shape.of(selection), table, step, scan)
@@ -155,6 +157,7 @@ class PostgresVectors(VectorIndex):
                 )
             if len(best) >= limit or len(found) < step:
                 break
+            self._database.hints.note(key, 2 * step // limit)  # where the next search begins
         return best
 
     async def _scan(self, tx: PostgresWork, table: Table, selection: Selection) -> Scan:
@@ -198,7 +201,7 @@ def _candidates(tables: Tables, shape: Shape, table: Table, limit: int, scan: Sc
     )
     return (
         select(table.c.memory_id, table.c.record_id, table.c.field_name, near.c.score)
-        .join(near, near.c.id == table.c.id)
+        .select_from(near.join(table, near.c.row == place_of(table)))
         .order_by(near.c.score.desc(), table.c.memory_id, table.c.field_name)
     )
 
