@@ -1,5 +1,6 @@
 """One real embedded PostgreSQL for the whole run; tests keep apart by user, schema or database."""
 
+import gc
 import itertools
 import os
 import signal
@@ -30,6 +31,17 @@ _numbers = itertools.count(1)
 # A shell that starts the tests in the background has them ignore Ctrl-C, and with them the programs they interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Tests wait for servers half of their time: one worker more than there are cores."""
+    return min(4, (os.cpu_count() or 1) + 1)
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of collected tests stay until the end; the garbage collector need not go through them each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
