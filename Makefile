@@ -20,7 +20,7 @@ venv: .venv/dev.stamp ## Install everything for development into .venv
 
 test: check ## Run the checks and all tests except the long ones (PYTEST_ARGS="…" for some)
 	$(BIN)/neuromem model install
-	$(BIN)/python -m pytest -n auto --dist worksteal -m "not torture" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not torture" $(PYTEST_ARGS)
 
 check: .venv/dev.stamp ## Run linter, formatter, type checker and import contracts
 	$(BIN)/ruff check

@@ -33,11 +33,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Tests wait for servers half of their time: one worker more than there are cores."""
-    return min(4, (os.cpu_count() or 1) + 1)
-
-
 def pytest_collection_finish() -> None:
     """Thousands of collected tests stay until the end; the garbage collector need not go through them each time."""
     gc.collect()

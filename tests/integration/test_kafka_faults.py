@@ -87,6 +87,7 @@ async def test_a_frozen_broker_is_noticed_in_time_and_loses_nothing(broken: Kafk
             broken.thaw()
         await asyncio.wait_for(source.task, 90)
         await drained(queue, seconds=90)
+        assert (await other.claim()).changes == []  # it could not join, and joins anew
         for worker in workers:
             await worker.stop()
         handed = {change for worker in workers for change in worker.handed}

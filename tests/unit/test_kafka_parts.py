@@ -4,13 +4,15 @@ import string
 from datetime import UTC, datetime
 
 import pytest
-from confluent_kafka import Message
+from confluent_kafka import KafkaError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
 from omnimem.storage.base import Change
+from omnimem.storage.kafka.cluster import Cluster
 from omnimem.storage.kafka.messages import Stamps, Trial, change_key, change_value, read_change, read_trial
 from omnimem.storage.kafka.progress import Part
+from omnimem.storage.settings.kafka import KafkaSettings
 
 names = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=40)
 any_change = st.one_of(
@@ -81,3 +83,11 @@ def test_stamps_only_go_up() -> None:
     stamps = Stamps()
     made = [stamps.next() for _ in range(10_000)]
     assert made == sorted(set(made))
+
+
+@pytest.mark.parametrize("cause", [KafkaError._SSL, KafkaError._AUTHENTICATION, KafkaError._RESOLVE])
+def test_that_all_brokers_are_down_hides_no_cause(cause: int) -> None:
+    cluster = Cluster(KafkaSettings("localhost:1"))
+    for code, said in ((cause, "the cause"), (KafkaError._ALL_BROKERS_DOWN, "1/1 brokers are down")):
+        cluster.trouble(KafkaError(code, said))
+    assert "the cause" in str(cluster.error("asking", KafkaError(KafkaError._TIMED_OUT)))

@@ -98,11 +98,17 @@ class Lane:
 
     async def close(self, last: Callable[[], Any]) -> None:
         """Makes one last call and ends the thread. Does nothing the second time."""
-        if self._open:
-            self._open = False
-            said = self._submit(last)
-            self._calls.put(None)
+        if (said := self.end(last)) is not None:
             await asyncio.wrap_future(said)
+
+    def end(self, last: Callable[[], Any]) -> Future[Any] | None:
+        """The same, without waiting for it; None the second time."""
+        if not self._open:
+            return None
+        self._open = False
+        said = self._submit(last)
+        self._calls.put(None)
+        return said
 
     def _submit[T](self, call: Callable[[], T]) -> Future[T]:
         if self._thread.ident is None:
@@ -137,7 +143,9 @@ class Cluster:
 
     def trouble(self, error: KafkaError) -> None:
         """What a client says of the connection; the cause to be named when a call gets no answer."""
-        if self._trouble is None or self._trouble.code() not in _REFUSED:  # a refusal is followed by "all brokers down"
+        known, down = self._trouble, error.code() == KafkaError._ALL_BROKERS_DOWN  # pyright: ignore[reportPrivateUsage]
+        # "All brokers down" follows the cause and says less; so does what follows a refusal.
+        if known is None or (known.code() not in _REFUSED and not down):
             self._trouble = error
 
     def client[Client](self, kind: Callable[[dict[str, Any]], Client], own: Mapping[str, Any] = {}) -> Client:

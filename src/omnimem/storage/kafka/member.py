@@ -34,6 +34,7 @@ _HEARTBEAT = 1.0
 _GRACE = 4 * _HEARTBEAT
 """How long a worker that was given nothing waits for the others to share with it."""
 _SLICE = 0.05
+_LANE = "omnimem-kafka-worker"
 _LISTENING = 0.002
 """Seconds between two looks for the answer to a commit: the client goes on waiting for messages when it has come."""
 _UNSETTLED = frozenset(
@@ -71,7 +72,7 @@ class Member:
         self._cluster = cluster
         self._policy = policy
         self._ahead = max(2_000, 4 * policy.batch)
-        self._lane = Lane("omnimem-kafka-worker")
+        self._lane = Lane(_LANE)
         self._consumer: Consumer | None = None
         self._gathering = asyncio.Lock()
         self._lock = threading.RLock()
@@ -260,8 +261,10 @@ class Member:
         consumer.resume([at for at in places if at.topic not in full])
         self._paused = full
 
-    def _given(self, _: Consumer, places: list[TopicPartition]) -> None:
+    def _given(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         with self._lock:
+            if consumer is not self._consumer:  # one that was given up
+                return
             for at in places:
                 part = Part(at.topic, at.partition)
                 self._parts[at.topic, at.partition] = part
@@ -269,8 +272,10 @@ class Member:
             self._paused = None  # what was paused is so still, what was given is not
             self._settled = True
 
-    def _taken(self, _: Consumer, places: list[TopicPartition]) -> None:
+    def _taken(self, consumer: Consumer, places: list[TopicPartition]) -> None:
         with self._lock:
+            if self._consumer not in (consumer, None):  # one that was given up
+                return
             for at in places:
                 part = self._parts.pop((at.topic, at.partition), None)
                 if part is not None:
@@ -345,8 +350,20 @@ class Member:
         until = time.monotonic() + settings.timeout + settings.session_timeout
         while not self._settled or (not self._parts and time.monotonic() < self._joined + _GRACE):
             if time.monotonic() > until:
+                self._give_up()
                 raise self._cluster.error("joining the group of workers")
             await self._poll(1, _SLICE)
+
+    def _give_up(self) -> None:
+        """Leaves a group that could not be joined in time, without waiting for it; the next `gather` joins anew.
+
+        Half joined, the client would go on by itself: be given partitions once the brokers answer again, and keep them
+        from others while nobody asks for their messages.
+        """
+        consumer, lane = self._consumer, self._lane
+        self._consumer, self._lane = None, Lane(_LANE)
+        if consumer is not None:
+            lane.end(consumer.close)
 
     async def _poll(self, count: int, seconds: float) -> None:
         await self._call("reading changes", self._read, count, seconds)
