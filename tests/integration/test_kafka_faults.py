@@ -82,6 +82,7 @@ async def test_a_frozen_broker_is_noticed_in_time_and_loses_nothing(broken: Kafk
             await told_in_time(other.record(None, [Change("put", "m", "never")]), 7)
             await told_in_time(other.status(), 7)
             await told_in_time(other.claim(), 16)
+            assert other._member._consumer is None, "half joined, it would be given partitions that nobody reads"
             await asyncio.sleep(max(0.0, frozen + 20 - asyncio.get_running_loop().time()))
         finally:
             broken.thaw()

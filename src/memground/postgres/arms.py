@@ -51,7 +51,7 @@ EXACT_ROWS = 20_000
 _INLINE = 2_000
 """Dimensions up to which a vector fits into a row: 4 KB of the 8 KB a page has."""
 
-HNSW_OPTIONS = {"m": 10, "ef_construction": 80}
+_LINKS = {"m": 10, "ef_construction": 80}
 """Fewer links than pgvector's own (16, 64), found with more care: as many of the nearest are found, and adding a row to
 a large index takes half the time. See docs/adr/0040-fewer-links-in-hnsw.md."""
 
@@ -140,9 +140,7 @@ class VectorArm:
         """Declares the HNSW index; none above 4,000 dimensions, where every search is exact."""
         if self.dims <= MAX_HNSW:
             operators = {self.column.name: "halfvec_cosine_ops"}
-            Index(
-                name, self.column, postgresql_using="hnsw", postgresql_ops=operators, postgresql_with={**HNSW_OPTIONS}
-            )
+            Index(name, self.column, postgresql_using="hnsw", postgresql_ops=operators, postgresql_with=_LINKS)
 
     @property
     def table(self) -> Table:
