@@ -153,6 +153,15 @@ async def test_each_record_is_filtered_by_its_own_document(database: Database) -
             assert [c.record_id for c in found] == [latest.record_id] * matches(condition, latest.document)
 
 
+async def test_a_memory_with_many_of_the_nearest_vectors_hides_no_other(database: Database) -> None:
+    """The second search knows from the first one how many rows it has to ask for."""
+    index, many = PostgresVectors(database), {f"data.f{number}": EAST for number in range(300)}
+    await index.apply(None, [vectors(record("many"), many), vectors(record("one"), {"text": NORTH})])
+    for _ in range(2):
+        found = await index.candidates(None, EAST, Selection(Scope()), limit=2)
+        assert [candidate.memory_id for candidate in found] == ["many", "one"]
+
+
 async def test_who_has_the_truth_cannot_change(records_url: str, schema: str, database: Database) -> None:
     here = of(records_url, schema)
     with pytest.raises(ConfigurationError, match="elsewhere, but settings say that they are here"):
