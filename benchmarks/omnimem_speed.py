@@ -2,8 +2,8 @@
 
     python -m benchmarks.omnimem_speed --sizes 100000 1000000
 
-Each size is loaded in bulk into a database of its own; every tenant has 1,000 memories of it (`--tenants`: another
-number of tenants). Searches, reads and writes are those of random tenants. Beside them, in the same run: one round
+Each size is loaded in bulk into a database of its own; a hundred tenants share it (`--tenants`: another number of them), so
+that the tenants grow with it. Searches, reads and writes are those of random tenants. Beside them, in the same run: one round
 trip, and LangGraph's store with the same memories.
 """
 
@@ -175,7 +175,7 @@ async def measure_peer(client: OmniMemClient, tenants: int, calls: int, chance: 
 def options() -> argparse.Namespace:
     parser = measuring.arguments(__doc__)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000], help="memories in all")
-    parser.add_argument("--tenants", type=int, help="how many share them (default: one for each 1,000)")
+    parser.add_argument("--tenants", type=int, default=100, help="how many share them")
     parser.add_argument("--calls", type=int, default=100, help="calls of each kind")
     parser.add_argument("--url", help="a server to measure on instead of one of its own")
     return parser.parse_args()
@@ -195,7 +195,7 @@ async def main() -> None:
     sizes: dict[str, Any] = {}
     for memories in chosen.sizes:
         async with measuring.database(chosen.url, None) as url:
-            sizes[str(memories)] = await measure(url, memories, chosen.tenants or -(-memories // 1_000), chosen.calls)
+            sizes[str(memories)] = await measure(url, memories, chosen.tenants, chosen.calls)
         print(f"{memories:,} memories")
         report(sizes[str(memories)])
     # Of a minute before and of the last one: what others did on this machine is in the figures.

@@ -25,6 +25,7 @@ from support.embedded import short_tmp_dir
 from support.embeddings import HashEmbedding
 from support.servers import SharedServers
 from support.storages import FolderStorage
+from support.templates import SCHEMA, Templates
 
 _numbers = itertools.count(1)
 
@@ -59,6 +60,12 @@ async def database_url(server: EmbeddedPostgres) -> str:
     """The database most neuromem tests share."""
     await server.ensure_database("minds")
     return server.url("minds")
+
+
+@pytest.fixture(scope="session")
+def templates(server: EmbeddedPostgres) -> Templates:
+    """Databases that have their tables from the start."""
+    return Templates(server)
 
 
 @pytest.fixture(scope="session")
@@ -156,22 +163,35 @@ type OpenMind = Callable[..., Awaitable[NeuroMemory]]
 
 
 @pytest.fixture
-async def open_mind(database_url: str, schema: str) -> AsyncIterator[OpenMind]:
-    """Opens minds in a schema of the test's own: `await open_mind(embedding=…, clock=…)`; closes them at the end."""
+async def open_mind(request: pytest.FixtureRequest, database_url: str, templates: Templates) -> AsyncIterator[OpenMind]:
+    """Opens minds in a database of the test's own: `await open_mind(embedding=…, clock=…)`; closes them at the end.
+
+    Tests that ask for `schema` get that schema of the shared database.
+    """
     opened: list[NeuroMemory] = []
+    async with templates.copied() as own:
 
-    async def open_mind(
-        url: str | None = None, embedding: EmbeddingProvider | None = None, **options: object
-    ) -> NeuroMemory:
-        options.setdefault("schema", schema)
-        mind = NeuroMemory(url or database_url, embedding, **options)  # type: ignore[arg-type]
-        await mind.init()
-        opened.append(mind)
-        return mind
+        async def open_mind(
+            url: str | None = None, embedding: EmbeddingProvider | None = None, **options: object
+        ) -> NeuroMemory:
+            async def fill(url: str) -> None:
+                async with NeuroMemory(url, embedding, schema=SCHEMA, background=False):
+                    pass
 
-    yield open_mind
-    for mind in opened:
-        await mind.close()
+            if url is None and "schema" not in {*request.fixturenames, *options}:
+                model = embedding or LocalEmbedding()
+                url = await own.url((NeuroMemory, model.model_id, model.dims), fill)
+                options["schema"] = SCHEMA
+            elif "schema" not in options:
+                options["schema"] = request.getfixturevalue("schema")
+            mind = NeuroMemory(url or database_url, embedding, **options)  # type: ignore[arg-type]
+            await mind.init()
+            opened.append(mind)
+            return mind
+
+        yield open_mind
+        for mind in opened:
+            await mind.close()
 
 
 @pytest.fixture(scope="session")
@@ -198,21 +218,39 @@ type OpenRecord = Callable[..., Awaitable[OmniMemClient]]
 
 
 @pytest.fixture
-async def open_record(records_url: str, schema: str) -> AsyncIterator[OpenRecord]:
-    """Opens records in a schema of the test's own: `await open_record(sync="async")`; closes them at the end."""
+async def open_record(
+    request: pytest.FixtureRequest, records_url: str, templates: Templates
+) -> AsyncIterator[OpenRecord]:
+    """Opens records in a database of the test's own: `await open_record(sync="async")`; closes them at the end.
+
+    Tests that ask for `schema` get that schema of the shared database.
+    """
     opened: list[OmniMemClient] = []
+    async with templates.copied() as own:
 
-    async def open_record(
-        embedding: EmbeddingProvider | None = None, clock: Clock | None = None, background: bool = True, **given: Any
-    ) -> OmniMemClient:
-        settings = Settings(**{"database_url": records_url, "schema": schema, **given})
-        client = OmniMemClient.connect(
-            settings, embedding=embedding or HashEmbedding(), clock=clock, background=background
-        )
-        await client.open()
-        opened.append(client)
-        return client
+        async def open_record(
+            embedding: EmbeddingProvider | None = None,
+            clock: Clock | None = None,
+            background: bool = True,
+            **given: Any,
+        ) -> OmniMemClient:
+            model = embedding or HashEmbedding()
 
-    yield open_record
-    for client in opened:
-        await client.close()
+            async def fill(url: str) -> None:
+                async with OmniMemClient.connect(Settings(url, schema=SCHEMA), embedding=model, background=False):
+                    pass
+
+            if {"database_url", "schema", "records"}.isdisjoint({*request.fixturenames, *given}):
+                url = await own.url((OmniMemClient, model.model_id, model.dims), fill)
+                settings = Settings(url, schema=SCHEMA, **given)
+            else:
+                place = {"database_url": records_url, "schema": request.getfixturevalue("schema")}
+                settings = Settings(**{**place, **given})
+            client = OmniMemClient.connect(settings, embedding=model, clock=clock, background=background)
+            await client.open()
+            opened.append(client)
+            return client
+
+        yield open_record
+        for client in opened:
+            await client.close()

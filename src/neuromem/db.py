@@ -1,9 +1,8 @@
 """The opened database: engine, tables, transactions."""
 
-import asyncio
 import logging
 import sys
-from collections.abc import AsyncGenerator, Generator, Hashable
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -16,6 +15,7 @@ from sqlalchemy.sql.base import Executable
 
 from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
+from memground.hints import Hints
 from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
 from memground.postgres.engine import DRIVER_ERRORS, check_url, locking, open_engine, redact, reporting, sqlstate
 from memground.postgres.schema import extension, migrate, revision
@@ -34,28 +34,6 @@ MAX_DIMS = 16_000
 MAX_POOL = 1_000
 _UNDEFINED_COLUMN = "42703"
 EMBEDDED_SCHEME = "embedded://"
-
-
-class Hints:
-    """What was found out and holds for a while. It may change what a read costs, never what it answers."""
-
-    _SECONDS, _MOST = 60.0, 10_000
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, tuple[float, Any]] = {}
-
-    def get(self, key: Hashable) -> Any:
-        """What was noted in the last minute, or None."""
-        until, value = self._known.get(key, (0.0, None))
-        return value if until > asyncio.get_running_loop().time() else None
-
-    def note(self, key: Hashable, value: Any) -> None:
-        if len(self._known) >= self._MOST:
-            self.clear()
-        self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
-
-    def clear(self) -> None:
-        self._known.clear()
 
 
 class Session(Transaction):

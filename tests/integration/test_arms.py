@@ -118,7 +118,7 @@ async def test_an_exact_scan_never_asks_the_index(connection: AsyncConnection) -
 async def test_an_approximate_scan_loses_no_filtered_rows(connection: AsyncConnection, user: str, limit: int) -> None:
     among = np.flatnonzero(owners == user)
     questions = near_clusters(rng.integers(0, CLUSTERS, 40))
-    await connection.execute(approximate_settings(limit, Scan.SHARED))
+    await connection.execute(approximate_settings(limit))
     await connection.execute(text("set local enable_sort = off"))  # for so few rows the planner prefers an exact scan
     statement = arm.candidates(items.c.id, mine(user), limit=limit, scan=Scan.SHARED)
     found = 0
@@ -178,7 +178,7 @@ async def test_equal_vectors_come_in_the_order_of_their_ids(connection: AsyncCon
         insert(items), [{"id": n, "user_id": "twins", "parity": 0, "embedding": twin} for n in ids]
     )
     await connection.execute(insert(items), [{"id": COUNT + 2, "user_id": "twins", "parity": 0, "embedding": None}])
-    await connection.execute(approximate_settings(3, Scan.SHARED))
+    await connection.execute(approximate_settings(3))
     for scan in (Scan.EXACT, Scan.SHARED):
         statement = arm.candidates(items.c.id, mine("twins"), limit=3, scan=scan)
         found = await rows_of(connection, statement, vector=twin)
@@ -206,7 +206,7 @@ async def test_large_dimensions(pg_url: str, dims: int, indexed: bool) -> None:
         storage = "select attstorage::text from pg_attribute where attrelid = to_regclass(:t) and attname = 'embedding'"
         # In the row as long as it fits there, however long the text beside it.
         assert await connection.scalar(text(storage), {"t": table.name}) == ("m" if dims <= 2_000 else "e")
-        await connection.execute(approximate_settings(10, Scan.SHARED))
+        await connection.execute(approximate_settings(10))
         await connection.execute(text("set local enable_seqscan = off"))
         query = points[17] + 0.1
         stored, asked = halved(points), halved(query)

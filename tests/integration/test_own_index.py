@@ -64,7 +64,7 @@ async def test_who_has_many_rows_gets_an_index_and_is_asked_through_it(engine: A
     assert await arm.own_indexes.tend(engine) == []
     async with engine.begin() as connection:
         assert await scans(connection) == ["own", "own", "exact"]
-        await connection.execute(approximate_settings(10, Scan.OWN))
+        await connection.execute(approximate_settings(10))
         for owner in (ODD, "large"):
             among = np.array([n for n, name in enumerate(names) if name == owner and n % 20])
             where = [things.c.user_id == owner, things.c.known_to.is_(None)]
@@ -87,6 +87,16 @@ async def test_an_owner_who_has_few_rows_again_loses_the_index(engine: AsyncEngi
         await connection.execute(text("analyze things"))
     assert await arm.own_indexes.tend(engine) == []
     assert ["'large'" in definition for definition in (await indexes(engine)).values()] == [True]
+
+
+async def test_an_owner_who_grew_gets_more_links(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    await arm.own_indexes.tend(engine)
+    assert all("m='12'" in definition for definition in (await indexes(engine)).values())
+    monkeypatch.setattr(own_index, "_MANY_ROWS", 800)
+    assert await arm.own_indexes.tend(engine) == [ODD]
+    assert sorted("m='24'" in definition for definition in (await indexes(engine)).values()) == [False, True]
+    monkeypatch.setattr(own_index, "_MANY_ROWS", 1_000)
+    assert await arm.own_indexes.tend(engine) == []  # more than needed is kept
 
 
 async def test_an_index_left_half_made_is_made_again(engine: AsyncEngine) -> None:

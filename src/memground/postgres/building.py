@@ -19,7 +19,7 @@ from sqlalchemy.schema import CreateIndex
 
 from memground.postgres.arms import is_few
 from memground.postgres.engine import DEADLOCK, TIMED_OUT, give_way, sqlstate
-from memground.postgres.own_index import alone, building_memory
+from memground.postgres.own_index import alone, being_made, building_memory
 from memground.postgres.pooler import driver_of, is_direct, run_alone
 from memground.postgres.statistics import freshen
 
@@ -119,22 +119,12 @@ async def build_missing(
             wanted = await missing(connection, indexes)
             if not wanted:
                 return []
-            if first and not await _being_made(connection, tables):
+            if first and not await being_made(connection, tables):
                 for index in wanted:
                     await _build(engine, connection, index, dims, progress)
                 await freshen(engine, _schema(indexes))  # what was planned before was for tables as good as empty
                 return [str(index.name) for index in wanted]
         await asyncio.sleep(_AGAIN_SECONDS)
-
-
-async def _being_made(connection: AsyncConnection, tables: Sequence[Table]) -> bool:
-    """Whether the server makes an index of one of the tables now."""
-    names = [_DIALECT.identifier_preparer.format_table(table) for table in tables]
-    made = text(
-        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index "
-        "WHERE relid = ANY(SELECT to_regclass(name)::oid FROM unnest(CAST(:names AS text[])) AS name))"
-    )
-    return bool(await connection.scalar(made, {"names": names}))
 
 
 async def _build(

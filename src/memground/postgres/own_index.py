@@ -6,7 +6,7 @@ few rows needs none; comparing them all takes less.
 """
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,24 +27,31 @@ from sqlalchemy import (
     text,
     type_coerce,
 )
+from sqlalchemy.dialects.postgresql import asyncpg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import UserDefinedType
 
 from memground.postgres.engine import TIMED_OUT, Query, advisory_key, sqlstate
 from memground.postgres.pooler import driver_of, is_direct, run_alone
-from memground.postgres.statistics import common_values, table_rows
+from memground.postgres.statistics import common_owners
 
 _log = logging.getLogger("memground.indexes")
 
 MAX_HNSW = 4_000
 """Dimensions up to which pgvector builds HNSW over half precision."""
 
-OWN_ROWS = 10_000
-"""Rows from which on an owner gets an index. Comparing so many takes about 5 ms, asking an index 1 to 3."""
+OWN_ROWS = 5_000
+"""Rows from which on an owner gets an index. Comparing so many takes 2 to 9 ms, as they lie together or apart; asking
+an index 1 to 3."""
 
-_M, _EF_CONSTRUCTION = 24, 128
-"""Measured on 200,000 clustered vectors: with pgvector's own 16 and 64 whole clusters are missed now and then."""
+_OWNERS = 100
+"""Owners of a table with an index of their own, at most."""
+
+_MANY_ROWS = 20_000
+_FEW_LINKS, _MANY_LINKS = (12, 80), (24, 128)
+"""m and ef_construction below so many rows and from there on. Measured on clustered vectors: among 10,000 all are found
+with few links, among 50,000 whole clusters are missed now and then, as with pgvector's own 16 and 64."""
 
 _BYTES_A_LINK = 12
 _MEMORY = (64, 2_048)
@@ -98,18 +105,17 @@ class OwnIndexes:
     def owners(self, rows: int) -> Query:
         """(owner, rows) of those the server's statistics count at least so many rows for.
 
-        An owner who is not among the table's most common values is not known there. These are a hundred, so there are
-        never many more indexes.
+        An owner who is not among the table's most common values is not known there; of the others, the hundred who have
+        most.
         """
-        common = common_values(self.owner)
-        counted = common.c.share * table_rows(self.table)
-        return select(common.c.value.label("owner"), counted.label("rows")).where(counted >= rows)
+        known = common_owners(self.owner, rows).subquery("common")
+        return select(known).order_by(known.c.rows.desc(), known.c.owner).limit(_OWNERS)
 
     async def tend(self, engine: AsyncEngine) -> list[str]:
         """Makes the indexes that are missing and drops those that were left half made or are needed no longer.
 
         Nobody waits meanwhile: readers and writers of the table go on. Of several programs one works, the others
-        return at once. Returns the owners that got an index.
+        return at once; so does this one while another index of the table is made. Returns the owners that got an index.
         """
         if self.dims > MAX_HNSW:
             return []
@@ -117,7 +123,7 @@ class OwnIndexes:
             if not first:
                 return []
             async with engine.connect() as connection:
-                return await self._tend(connection)
+                return [] if await being_made(connection, [self.table]) else await self._tend(connection)
 
     async def drop(self, engine: AsyncEngine, owner: str, *, patience: float) -> bool:
         """Drops the owner's index, if there is one; False where others held the table for `patience` seconds."""
@@ -134,13 +140,12 @@ class OwnIndexes:
 
     async def _tend(self, connection: AsyncConnection) -> list[str]:
         there = await self._existing(connection)
-        for name in [name for name, complete in there.items() if not complete]:
-            await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
-            del there[name]
-        # One that shrank keeps its index until it has half as many rows: it may grow again.
-        kept = {row.name for row in await connection.execute(self._named(OWN_ROWS // 2))}
-        for name in there.keys() - kept:
-            await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
+        # One that shrank keeps its index until it has half as many rows: it may grow again. One that grew gets another.
+        rows = {row.name: row.rows for row in await connection.execute(self._named(OWN_ROWS // 2))}
+        for name, links in list(there.items()):
+            if name not in rows or links is None or links < _links(rows[name]):
+                await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
+                del there[name]
         made: list[str] = []
         for row in (await connection.execute(self._named(OWN_ROWS))).all():
             if row.name not in there:
@@ -150,7 +155,7 @@ class OwnIndexes:
 
     async def _make(self, connection: AsyncConnection, name: str, owner: str, rows: float) -> None:
         _log.info("index for one user's %d rows of %s is being made", rows, self.table.name)
-        memory = building_memory(rows, self.dims)
+        memory, (m, ef_construction) = building_memory(rows, self.dims), _links(rows)
         # A statement that defines takes no parameters: the server itself quotes the owner.
         value = await connection.scalar(select(func.quote_literal(type_coerce(owner, String))))
         # A setting stays with the connection, which behind a pooler is everybody's: there the server's own must do.
@@ -161,7 +166,7 @@ class OwnIndexes:
             connection,
             f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {self._identifier(name)} ON {self._quoted(self.table.name)} "
             f"USING hnsw ((l2_normalize({self._identifier(self.column.name)})::halfvec({self.dims})) "
-            f"halfvec_ip_ops) WITH (m = {_M}, ef_construction = {_EF_CONSTRUCTION}) "
+            f"halfvec_ip_ops) WITH (m = {m}, ef_construction = {ef_construction}) "
             f"WHERE {self._identifier(self.owner.name)} = {value}",
         )
         if roomy:
@@ -171,17 +176,18 @@ class OwnIndexes:
         known = self.owners(rows).subquery("known")
         return select(known.c.owner, known.c.rows, self.name(known.c.owner).label("name"))
 
-    async def _existing(self, connection: AsyncConnection) -> dict[str, bool]:
-        """The indexes there are by name, and whether they are complete."""
+    async def _existing(self, connection: AsyncConnection) -> dict[str, tuple[int, int] | None]:
+        """The indexes there are by name, with their m and ef_construction; None: left half made."""
         found = await connection.execute(
             text(
-                "SELECT c.relname AS name, i.indisvalid AS complete FROM pg_catalog.pg_index i "
-                "JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
+                "SELECT c.relname AS name, i.indisvalid AS complete, "
+                "ARRAY(SELECT option_value::int FROM pg_options_to_table(c.reloptions) ORDER BY option_name DESC) "
+                "AS links FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
                 "WHERE i.indrelid = to_regclass(:table) AND starts_with(c.relname, :prefix)"
             ),
             {"table": self._quoted(self.table.name), "prefix": self._prefix},
         )
-        return {row.name: row.complete for row in found}
+        return {row.name: tuple(row.links) if row.complete else None for row in found}
 
     @property
     def _prefix(self) -> str:
@@ -206,9 +212,13 @@ class OwnIndexes:
         return '"' + name.replace('"', '""') + '"'
 
 
+def _links(rows: float) -> tuple[int, int]:
+    return _FEW_LINKS if rows < _MANY_ROWS else _MANY_LINKS
+
+
 def building_memory(rows: float, dims: int) -> int:
     """Megabytes that building a graph over so many rows takes, within what a build may take."""
-    graph = rows * (2 * dims + 2 * _M * _BYTES_A_LINK) / 1e6
+    graph = rows * (2 * dims + 2 * _MANY_LINKS[0] * _BYTES_A_LINK) / 1e6
     return round(min(max(1.5 * graph, _MEMORY[0]), _MEMORY[1]))
 
 
@@ -224,3 +234,13 @@ async def alone(engine: AsyncEngine, name: str) -> AsyncGenerator[bool]:
         # What was just asked keeps its snapshot until something else is, and the index would wait for it for ever.
         await (await driver_of(connection)).execute("SELECT 1")
         yield first
+
+
+async def being_made(connection: AsyncConnection, tables: Sequence[Table]) -> bool:
+    """Whether the server makes an index of one of the tables now. Two at once on a table would wait for each other."""
+    names = [asyncpg.dialect().identifier_preparer.format_table(table) for table in tables]
+    made = text(
+        "SELECT EXISTS (SELECT 1 FROM pg_catalog.pg_stat_progress_create_index "
+        "WHERE relid = ANY(SELECT to_regclass(name)::oid FROM unnest(CAST(:names AS text[])) AS name))"
+    )
+    return bool(await connection.scalar(made, {"names": names}))

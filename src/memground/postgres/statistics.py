@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import (
     UUID,
+    BigInteger,
     Boolean,
     Column,
     ColumnElement,
@@ -32,7 +33,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.types import TypeEngine
 
-from memground.postgres.engine import TIMED_OUT, Executor, sqlstate
+from memground.postgres.engine import TIMED_OUT, Executor, Query, sqlstate
 from memground.postgres.pooler import run_alone
 
 _CHANGED = text(
@@ -40,7 +41,9 @@ _CHANGED = text(
     "JOIN pg_catalog.pg_class c ON c.oid = s.relid "
     "WHERE s.schemaname = :schema AND (s.n_mod_since_analyze > 200 + greatest(c.reltuples, 0) / 2 "
     # What a connection has changed is reported up to ten seconds later; how large the table is shows at once.
-    "OR pg_relation_size(c.oid) / current_setting('block_size')::int > 8 + 2 * c.relpages) ORDER BY 1"
+    "OR pg_relation_size(c.oid) / current_setting('block_size')::int > 8 + 2 * c.relpages "
+    # An index that was made has told how large it is, but not what is in it.
+    "OR c.relpages > 8 AND s.last_analyze IS NULL AND s.last_autoanalyze IS NULL) ORDER BY 1"
 )
 
 
@@ -53,8 +56,6 @@ def table_rows(table: Table) -> ColumnElement[float]:
 
 def common_values(column: Column[Any]) -> Subquery:
     """(value as text, share of the table's rows) of the column's most common values: a hundred, unless told."""
-    table = column.table
-    assert isinstance(table, Table)
     values = literal_column("most_common_vals::text::text[]", ARRAY(String))
     shares = literal_column("most_common_freqs", ARRAY(Float))
     common = func.unnest(values, shares).table_valued("value", "share", name="common").render_derived()
@@ -62,13 +63,43 @@ def common_values(column: Column[Any]) -> Subquery:
         select(common.c.value, common.c.share)
         .select_from(text("pg_catalog.pg_stats"))
         .join(common, true())
-        .where(
-            literal_column("schemaname", String) == (table.schema or literal_column("current_schema()")),
-            literal_column("tablename", String) == table.name,
-            literal_column("attname", String) == column.name,
-        )
+        .where(*_of(column))
         .subquery("common_values")
     )
+
+
+def common_owners(column: Column[Any], rows: int) -> Query:
+    """(owner, rows) of the common values of a column that the server counts at least so many rows for."""
+    common = common_values(column)
+    assert isinstance(column.table, Table)
+    counted = common.c.share * table_rows(column.table)
+    return select(common.c.value.label("owner"), counted.label("rows")).where(counted >= rows)
+
+
+def common_elements(column: Column[Any], rows: int) -> Query:
+    """(element) of an array of numbers that the server counts in at least so many rows: of the thousand most common."""
+    table = column.table
+    assert isinstance(table, Table)
+    values = literal_column("most_common_elems::text::bigint[]", ARRAY(BigInteger))
+    shares = literal_column("most_common_elem_freqs", ARRAY(Float))  # longer: the least and the most of them, too
+    common = func.unnest(values, shares).table_valued("element", "share", name="common").render_derived()
+    return (
+        select(common.c.element)
+        .select_from(text("pg_catalog.pg_stats"))
+        .join(common, true())
+        .where(*_of(column), common.c.element.is_not(None), common.c.share * table_rows(table) >= rows)
+    )
+
+
+def _of(column: Column[Any]) -> list[ColumnElement[bool]]:
+    """Those of `pg_stats` that are the column's."""
+    table = column.table
+    assert isinstance(table, Table)
+    return [
+        literal_column("schemaname", String) == (table.schema or literal_column("current_schema()")),
+        literal_column("tablename", String) == table.name,
+        literal_column("attname", String) == column.name,
+    ]
 
 
 async def freshen(engine: AsyncEngine, schema: str) -> list[str]:

@@ -222,9 +222,9 @@ class SearchService:
         return best
 
     async def widen(self, *scans: Scan) -> None:
-        """Tells the indexes to look as far as the widest of these scans must."""
-        if widest := next((scan for scan in (Scan.SHARED, Scan.OWN) if scan in scans), None):
-            await self._session.fetch(approximate_settings(self._ranking.candidates, widest), {})
+        """Tells the indexes to look as far as they must, where one of these scans asks an index."""
+        if set(scans) != {Scan.EXACT}:
+            await self._session.fetch(approximate_settings(self._ranking.candidates), {})
 
     async def scored_search(
         self,

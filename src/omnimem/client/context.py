@@ -1,12 +1,13 @@
 """What all calls of a client work on."""
 
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, LocalEmbedding
 from memground.errors import ConfigurationError, ModelMismatchError
+from memground.upkeep import Upkeep
 from omnimem.operations.manager import MemoryManager
 from omnimem.operations.time_travel import TimeTravel
 from omnimem.pipeline.reembedding import Reembedded, Reembedding, ReembedProgress
@@ -79,7 +80,8 @@ class Connection:
                 if rooms.works:
                     rooms.worker.start()
                 try:
-                    yield rooms
+                    async with Upkeep(storage.tend) if self.background else nullcontext():
+                        yield rooms
                 finally:
                     self._rooms = None
                     await rooms.worker.stop()

@@ -7,6 +7,7 @@ from typing import Any
 
 from memground.errors import InvalidInputError, UnavailableError, UnsupportedError
 from memground.jobs import QueueStatus
+from memground.upkeep import Upkeep
 from omnimem.client.context import Connection, Rooms
 from omnimem.models import EVERYTHING, Memory, Scope
 from omnimem.models.base import instance, whole
@@ -104,7 +105,9 @@ class Maintenance:
     async def work_forever(self) -> None:
         """Applies changes as they come, until cancelled; several programs share the work. For the unbound client."""
         self._for_all("work_forever")
-        await self._opened_rooms.worker.run()
+        rooms = self._opened_rooms
+        async with Upkeep(rooms.storage.tend):
+            await rooms.worker.run()
 
     async def wait_idle(self, timeout: float | None = None) -> None:
         """Waits until the indexes have followed and searches find it; failed changes do not count.

@@ -63,6 +63,10 @@ class Scope(Value):
             return ()
         return tuple(sorted(f"{_PREFIX}{_coded(k)}:{_coded(v)}" for k, v in self.namespace.items()))
 
+    def is_only(self, dimension: Dimension | None) -> bool:
+        """Whether it names this dimension and nothing else; None: nothing at all."""
+        return not self.tags and [d for d, _ in self.dimensions] == ([] if dimension is None else [dimension])
+
     @classmethod
     def with_tags(cls, dimensions: Mapping[str, str | None], tags: tuple[str, ...] | list[str]) -> "Scope":
         """The scope that has these dimensions and tags: the way back from what is stored."""

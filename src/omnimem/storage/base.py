@@ -209,6 +209,10 @@ class Index[Entry, Content](StorageProtocol):
     async def memory_ids(self, work: Work | None, *, after: str, limit: int) -> list[str]:
         """The ids of the memories in the index after an id, in order."""
 
+    async def tend(self) -> None:
+        """What keeps searches quick while much is written. Whoever works in the background calls it now and then; it is
+        cut short by being cancelled. Default: nothing."""
+
     async def refresh(self) -> None:
         """Makes what was applied findable now; an index that does so by itself has nothing to do."""
 
@@ -368,6 +372,11 @@ class Storage:
         """Whether truth, indexes and queue share transactions."""
         stores = (self.records, self.vectors, self.keywords, self.queue)
         return len({store.capabilities.place for store in stores}) == 1
+
+    async def tend(self) -> None:
+        """Looks after the indexes; see `Index.tend`."""
+        for index in (self.vectors, self.keywords):
+            await index.tend()
 
     async def record(self, work: Work, changes: Sequence[Change], *, delay: float = 0.0) -> None:
         """Keeps changes in a transaction of the truth until the indexes have them."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, wraps
 from typing import Any, Concatenate
 
-from sqlalchemy import ColumnElement, DateTime, FromClause, Text, and_, bindparam, exists, or_
+from sqlalchemy import ColumnElement, DateTime, FromClause, Text, and_, bindparam, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from memground.filters import Filter
@@ -84,6 +84,15 @@ class Shape:
         # The scope once more: the planner may read these first, and then should read no other tenant's.
         same = [known.c.record_id == table.c.record_id, *Shape(self.dimensions).in_scope(known)]
         return [exists().where(*same, *self.passing(tables)).correlate(table)]
+
+    def filtered_each(self, tables: Tables, table: FromClause) -> list[ColumnElement[bool]]:
+        """The same, asked of one row after the other: for an index that finds few of them, or the best first. The
+        planner would rather read all records that pass, and then what the index has."""
+        if self.where is None:
+            return []
+        known = tables.filtered
+        passes = select(and_(*self.passing(tables))).where(known.c.record_id == table.c.record_id).correlate(table)
+        return [func.coalesce(passes.scalar_subquery(), False)]
 
 
 AS_OF: ColumnElement[Any] = bindparam("as_of", type_=DateTime(timezone=True))

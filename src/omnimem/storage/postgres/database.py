@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Generator, Hashable
+from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from memground.errors import ConfigurationError, InvalidInputError, ModelMismatchError, UnavailableError
+from memground.hints import Hints
 from memground.postgres.building import dear_indexes, missing
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.engine import DRIVER_ERRORS, check_url, open_engine, redact, reporting, sqlstate
@@ -44,25 +45,6 @@ class PostgresWork(Work, Transaction):
     def __init__(self, engine: AsyncEngine, url: str, begin: str, place: str, spent: Spent) -> None:
         super().__init__(engine, url, begin, spent)
         self.place = place
-
-
-class Hints:
-    """What was found out and holds for a while. It may change what a search costs, never what it answers."""
-
-    _SECONDS, _MOST = 30.0, 10_000
-
-    def __init__(self) -> None:
-        self._known: dict[Hashable, tuple[float, Any]] = {}
-
-    def get(self, key: Hashable) -> Any:
-        """What was noted a short while ago, or None."""
-        until, value = self._known.get(key, (0.0, None))
-        return value if until > asyncio.get_running_loop().time() else None
-
-    def note(self, key: Hashable, value: Any) -> None:
-        if len(self._known) >= self._MOST:
-            self._known.clear()
-        self._known[key] = asyncio.get_running_loop().time() + self._SECONDS, value
 
 
 class Database:

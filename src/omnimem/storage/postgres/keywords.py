@@ -1,16 +1,18 @@
 """Words in PostgreSQL: BM25 over the numbered words of each text."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Table, Text, any_, bindparam, literal, select
+from sqlalchemy import Table, Text, any_, bindparam, cast, literal, null, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from memground.postgres.arms import KeywordArm
+from memground.postgres.arms import COUNTED, KeywordArm
 from memground.postgres.building import build_missing, drop_where_few
 from memground.postgres.engine import Query
+from memground.postgres.statistics import common_owners, table_rows
 from memground.words import asked, keys, words
-from omnimem.models.scope import Scope
+from omnimem.models.scope import Dimension, Scope
 from omnimem.storage.base import (
     BuildProgress,
     Candidate,
@@ -22,13 +24,23 @@ from omnimem.storage.base import (
     Work,
 )
 from omnimem.storage.postgres.conditions import Shape, built_once, values
-from omnimem.storage.postgres.database import Database
+from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.tables import WORD_COLUMNS, Tables
 from omnimem.storage.values import Indexed
 
+_DIMENSIONS: tuple[Dimension | None, ...] = (None, "tenant_id", "user_id")
+"""For whose values the words of each column are numbered."""
 _SEPARATOR = "\x1f"
 """Between the ids of a candidate; ids hold no control characters."""
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """`common`: words so common that reading their rows is in vain; `large`: who has too many rows to be counted."""
+
+    common: frozenset[int]
+    large: frozenset[str | None]
 
 
 class PostgresKeywords(KeywordIndex):
@@ -88,15 +100,34 @@ class PostgresKeywords(KeywordIndex):
         }
 
     async def candidates(self, work: Work | None, query: str, selection: Selection, *, limit: int) -> list[Candidate]:
-        owners = dict(zip(WORD_COLUMNS, _owners(selection.scope), strict=True))
-        column, owner = [(column, owner) for column, owner in owners.items() if owner is not None][-1]
-        if not (numbers := keys(owner, asked(query))):
+        scope = selection.scope
+        numbered = zip(WORD_COLUMNS, _DIMENSIONS, _owners(scope), strict=True)
+        column, dimension, owner = [each for each in numbered if each[-1] is not None][-1]
+        if not (numbers := keys(owner or "", asked(query))):
             return []
-        statement = _candidates(self._tables, Shape.of(selection), column, limit)
+        many, rarer = False, numbers
         async with self._database.reading(work) as tx:
-            found = await tx.fetch(statement, values(selection, words=numbers))
+            if scope.is_only(dimension) and selection.as_of is None and selection.filter is None:
+                counted = await self._counted(tx, column, dimension)
+                if many := (None if dimension is None else getattr(scope, dimension)) in counted.large:
+                    rarer = [number for number in numbers if number not in counted.common] or numbers
+            statement = _candidates(self._tables, Shape.of(selection), column, limit, many)
+            found = await tx.fetch(statement, values(selection, words=rarer))
+            if not found and rarer != numbers:
+                found = await tx.fetch(statement, values(selection, words=numbers))
         parts = ((*row["id"].split(_SEPARATOR), row["score"]) for row in found)
         return [Candidate(memory_id, record_id, score) for memory_id, record_id, score in parts]
+
+    async def _counted(self, tx: PostgresWork, column: str, dimension: Dimension | None) -> "_Counted":
+        """What the server counted of a column of words and of those whose words they are; asked once a minute."""
+        key = ("counted", column)
+        counted: _Counted | None = self._database.hints.get(key)
+        if counted is None:
+            common = await tx.fetch(_common(self._tables, Shape(), column), {})
+            large = await tx.fetch(_large(self._tables, Shape(), dimension), {})
+            counted = _Counted(frozenset(row["element"] for row in common), frozenset(row["owner"] for row in large))
+            self._database.hints.note(key, counted)
+        return counted
 
 
 def _owners(scope: Scope) -> tuple[str, str | None, str | None]:
@@ -106,12 +137,26 @@ def _owners(scope: Scope) -> tuple[str, str | None, str | None]:
 
 
 @built_once
-def _candidates(tables: Tables, shape: Shape, column: str, limit: int) -> Query:
+def _common(tables: Tables, shape: Shape, column: str) -> Query:
+    return KeywordArm(tables.keywords.c[column]).common_words()
+
+
+@built_once
+def _large(tables: Tables, shape: Shape, dimension: Dimension | None) -> Query:
+    rows = COUNTED * 5 // 4  # the server's statistics err by some percent
+    if dimension is None:
+        return select(cast(null(), Text).label("owner")).where(table_rows(tables.keywords) >= rows)
+    return common_owners(tables.keywords.c[f"scope_{dimension}"], rows)
+
+
+@built_once
+def _candidates(tables: Tables, shape: Shape, column: str, limit: int, many: bool) -> Query:
     table: Table = tables.keywords_ever if shape.past else tables.keywords
     unfiltered = Shape(shape.dimensions, shape.tagged, shape.past)
     where = unfiltered.found(tables, table, ended=True)
     ids = table.c.memory_id.concat(literal(_SEPARATOR, Text)).concat(table.c.record_id)
-    return KeywordArm(table.c[column]).candidates(ids, where, limit=limit, further=shape.filtered(tables, table))
+    further = shape.filtered_each(tables, table)
+    return KeywordArm(table.c[column]).candidates(ids, where, limit=limit, further=further, many=many)
 
 
 @built_once

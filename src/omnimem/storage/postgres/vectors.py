@@ -1,16 +1,22 @@
 """Vectors in PostgreSQL, by pgvector."""
 
+import logging
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from sqlalchemy import REAL, Table, Text, any_, bindparam, cast, func, null, select, union_all
 from sqlalchemy.dialects.postgresql import ARRAY, distinct_on
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memground.postgres.arms import Scan, approximate_settings, is_few, place_of
 from memground.postgres.building import build_missing, drop_where_few
 from memground.postgres.engine import Query
+from memground.postgres.statistics import freshen
+from omnimem.models.scope import Scope
 from omnimem.storage.base import (
     BuildProgress,
     Candidate,
@@ -22,7 +28,7 @@ from omnimem.storage.base import (
     VectorIndex,
     Work,
 )
-from omnimem.storage.postgres.conditions import Shape, built_once, values
+from omnimem.storage.postgres.conditions import Exactly, Shape, built_once, scope_values, values
 from omnimem.storage.postgres.database import Database, PostgresWork
 from omnimem.storage.postgres.gate import Gate
 from omnimem.storage.postgres.successor import abandon_successor, opened_successor
@@ -30,8 +36,13 @@ from omnimem.storage.postgres.tables import Tables
 from omnimem.storage.successor import VectorSuccessor
 from omnimem.storage.values import Indexed
 
-_STEPS = tuple(64 << n for n in range(9))
-"""Rows asked for, up to 16,384: more where one memory has many of the nearest vectors."""
+_log = logging.getLogger("omnimem.storage")
+
+_OWNER = "tenant_id"
+"""The dimension whose larger values have an index of their own."""
+_STEP, _MOST = 100, 16_000
+"""Rows asked for, in whole steps so that few statements are needed; more where one memory has many of the nearest
+vectors."""
 
 
 class PostgresVectors(VectorIndex):
@@ -86,6 +97,22 @@ class PostgresVectors(VectorIndex):
         tables = (self._tables.vectors, self._tables.vector_history)
         async with self._database.building() as engine:
             await build_missing(engine, tables, self._database.dims, progress)
+            try:
+                await self._tend(engine)
+            except DBAPIError as error:  # searches are right without them, and whoever tends next makes them
+                _log.warning("no indexes of large tenants' own were made: %s", error.orig)
+
+    async def tend(self) -> None:
+        async with self._database.building() as engine:
+            await freshen(engine, self._database.schema)
+            await self._tend(engine)
+
+    async def _tend(self, engine: AsyncEngine) -> None:
+        made = 0
+        for table in (self._tables.vectors, self._tables.vector_history):
+            made += len(await self._tables.vector_arm(table).own_indexes.tend(engine))
+        if made:
+            self._database.hints.clear()
 
     async def remove(self, work: Work | None, memory_ids: Iterable[str]) -> None:
         async with self._database.joined(work) as tx:
@@ -145,37 +172,57 @@ class PostgresVectors(VectorIndex):
         given = values(selection, vector=list(vector))
         best = _Best()
         key = ("rows of a memory", table.name, selection.scope)
-        least = min(limit * (self._database.hints.get(key) or 1), _STEPS[-1])
-        for step in (step for step in _STEPS if step >= least):
-            if scan is Scan.SHARED:
-                await tx.fetch(approximate_settings(step, scan), {})
-            statement = _candidates(self._tables, Shape.of(selection), table, step, scan)
+        rows = min(_MOST, -(-limit * (self._database.hints.get(key) or 1) // _STEP) * _STEP)
+        while True:
+            if scan is not Scan.EXACT:
+                await tx.fetch(approximate_settings(rows), {})
+            statement = _candidates(self._tables, Shape.of(selection), table, rows, scan)
             found = await tx.fetch(statement, given)
             for row in found:
                 best.setdefault(
                     row["memory_id"], Candidate(row["memory_id"], row["record_id"], row["score"], row["field_name"])
                 )
-            if len(best) >= limit or len(found) < step:
-                break
-            self._database.hints.note(key, 2 * step // limit)  # where the next search begins
-        return best
+            if len(best) >= limit or len(found) < rows or rows == _MOST:
+                return best
+            self._database.hints.note(key, 2 * rows // limit)  # where the next search begins
+            rows = min(_MOST, 2 * rows)
 
     async def _scan(self, tx: PostgresWork, table: Table, selection: Selection) -> Scan:
-        """Few rows are all compared. How many a scope has is asked seldom, how many a filter leaves each time."""
-        owner = Selection(selection.scope)
-        key = (table.name, selection.scope)
-        few = self._database.hints.get(key)
-        if few is None:
-            few = await self._is_few(tx, table, owner)
-            self._database.hints.note(key, few)
-        if few:
-            return Scan.EXACT
-        if selection.filter is not None and await self._is_few(tx, table, selection):
-            return Scan.EXACT
-        return Scan.SHARED
+        """Few rows are all compared, many are asked of the tenant's own index or of the one over all.
 
-    async def _is_few(self, tx: PostgresWork, table: Table, selection: Selection) -> bool:
-        found = await tx.fetch(_few(self._tables, Shape.of(selection), table), values(selection))
+        How many a scope has, how many of them there were at a moment, and how many a filter leaves, is asked seldom.
+        """
+        index = await self._index(tx, table, selection.scope)
+        asked = [] if index is Scan.OWN and selection.scope.is_only(_OWNER) else [Selection(selection.scope)]
+        if selection.as_of is not None:
+            asked.append(Selection(selection.scope, as_of=selection.as_of))
+        if selection.filter is not None:
+            asked.append(selection)
+        for wider in asked:
+            key = ("few", table.name, wider.scope, wider.as_of, Exactly.of(wider.filter))
+            few = self._database.hints.get(key)
+            if few is None:
+                few = await self._is_few(tx, table, wider, index)
+                self._database.hints.note(key, few)
+            if few:
+                return Scan.EXACT
+        return index
+
+    async def _index(self, tx: PostgresWork, table: Table, scope: Scope) -> Scan:
+        """The index to be asked where all rows of the scope are too many to be compared."""
+        if scope.tenant_id is None:
+            return Scan.SHARED
+        key = ("own index", table.name, scope.tenant_id)
+        own = self._database.hints.get(key)
+        if own is None:
+            statement = _own_index(self._tables, Shape((_OWNER,)), table)
+            own = bool((await tx.fetch(statement, scope_values(scope)))[0]["there"])
+            self._database.hints.note(key, own)
+        return Scan.OWN if own else Scan.SHARED
+
+    async def _is_few(self, tx: PostgresWork, table: Table, selection: Selection, index: Scan) -> bool:
+        statement = _few(self._tables, Shape.of(selection), table, index)
+        found = await tx.fetch(statement, values(selection))
         return bool(next(iter(found[0].values())))
 
 
@@ -188,17 +235,21 @@ def _conditions(tables: Tables, shape: Shape, table: Table) -> list[Any]:
 
 
 @built_once
-def _few(tables: Tables, shape: Shape, table: Table) -> Query:
-    return is_few(table, _conditions(tables, shape, table))
+def _few(tables: Tables, shape: Shape, table: Table, index: Scan) -> Query:
+    return is_few(table, _conditions(tables, shape, table), index)
+
+
+@built_once
+def _own_index(tables: Tables, shape: Shape, table: Table) -> Query:
+    tenant = bindparam(f"scope_{_OWNER}", type_=Text)
+    return select(tables.vector_arm(table).own_indexes.there(tenant).label("there"))
 
 
 @built_once
 def _candidates(tables: Tables, shape: Shape, table: Table, limit: int, scan: Scan) -> Query:
-    near = (
-        tables.vector_arm(table)
-        .candidates(table.c.id, _conditions(tables, shape, table), limit=limit, scan=scan)
-        .subquery("near")
-    )
+    where = _conditions(tables, replace(shape, where=None), table)
+    where += (shape.filtered if scan is Scan.EXACT else shape.filtered_each)(tables, table)
+    near = tables.vector_arm(table).candidates(table.c.id, where, limit=limit, scan=scan).subquery("near")
     return (
         select(table.c.memory_id, table.c.record_id, table.c.field_name, near.c.score)
         .select_from(near.join(table, near.c.row == place_of(table)))
