@@ -2,9 +2,9 @@
 
     python -m benchmarks.omnimem_speed --sizes 100000 1000000
 
-Each size is loaded in bulk into a database of its own. A hundred tenants share it (`--tenants`: another number), so that
-they grow with it. Searches, reads and writes are those of random tenants. Beside them, in the same run: one round trip,
-and LangGraph's store with the same memories.
+Each size is loaded in bulk into a database of its own. A hundred tenants share it (`--tenants`: another number), so
+that they grow with it. Searches, reads and writes are those of random tenants. Beside them, in the same run: one round
+trip, and LangGraph's store with the same memories.
 """
 
 import argparse
