@@ -1,5 +1,6 @@
 """A tenant with many memories: an index of its own, words it uses everywhere, and the same answers as before."""
 
+import asyncio
 import operator
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -148,6 +149,23 @@ async def test_a_load_makes_the_index_too(open_record: OpenRecord) -> None:
     record = await open_record()
     await record.load([NewMemory(said(n), scope=LARGE) for n in range(ROWS)])
     assert len(await own_indexes(record)) == 1
+
+
+@pytest.mark.parametrize("background", [True, False])
+async def test_programs_that_work_in_the_background_look_by_themselves(
+    open_record: OpenRecord, background: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("memground.upkeep.LOOK_EVERY", 0.1)
+    record = await open_record(background=background)
+    await record.create_many([NewMemory(said(n), scope=LARGE) for n in range(ROWS)])
+    working = asyncio.create_task(asyncio.sleep(0) if background else record.work_forever())
+    try:
+        async with asyncio.timeout(60):
+            while not any("'large'" in made for made in await own_indexes(record)):
+                await asyncio.sleep(0.1)
+    finally:
+        working.cancel()
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def test_words_in_nearly_every_memory_are_not_read(

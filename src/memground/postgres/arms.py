@@ -25,7 +25,6 @@ from sqlalchemy import (
     Integer,
     String,
     Table,
-    and_,
     bindparam,
     case,
     cast,
@@ -353,17 +352,19 @@ class KeywordArm:
         n = func.count()
         rarity = select(
             hits.c.word,
+            n.label("rows"),
+            func.sum(hits.c.length).label("lengths"),
             func.ln(1.0 + (func.greatest(total, n) - n + 0.5) / (n + 0.5)).label("idf"),
             # Of a common word's rows only the first were read: to count it would favour these over all that came later.
             or_(n < COMMON, func.min(n).over() >= COMMON).label("counts"),
         )
-        idf = rarity.group_by(hits.c.word).subquery("rarity")
-        length = cast(hits.c.length, Float)
-        weighed = select(hits.c.id, hits.c.tf, length.label("length"), idf.c.idf, func.avg(length).over().label("mean"))
-        row = weighed.join(idf, and_(idf.c.word == hits.c.word, idf.c.counts)).subquery("weighed").c
-        norm = _K1 * (1.0 - _B + _B * row.length / row.mean)
-        score = func.sum(row.idf * row.tf * (_K1 + 1.0) / (row.tf + norm), type_=Float).label("score")
-        return select(row.id, score).group_by(row.id).order_by(score.desc(), row.id).limit(_whole(limit))
+        word = rarity.group_by(hits.c.word).subquery("rarity").c
+        mean = cast(func.sum(word.lengths).over(), Float) / cast(func.sum(word.rows).over(), Float)
+        weight = select(word.word, word.idf, mean.label("mean")).where(word.counts).subquery("weights")
+        norm = _K1 * (1.0 - _B + _B * hits.c.length / weight.c.mean)
+        score = cast(func.sum(weight.c.idf * hits.c.tf * (_K1 + 1.0) / (hits.c.tf + norm)), Float).label("score")
+        ranked = select(hits.c.id, score).join(weight, weight.c.word == hits.c.word).group_by(hits.c.id)
+        return ranked.order_by(score.desc(), hits.c.id).limit(_whole(limit))
 
 
 def _whole(number: int) -> ColumnElement[int]:
