@@ -19,6 +19,7 @@ import numpy as np
 from pgvector.asyncpg import register_vector
 from sqlalchemy import Table
 
+from benchmarks import measuring
 from benchmarks.synthetic import Floats, World
 from memground.clock import Stamp
 from memground.postgres.versioned import new_row
@@ -235,12 +236,8 @@ async def ensure_acquainted(nm: NeuroMemory, user: str, edges: int = EDGES) -> N
 
 
 async def settle(nm: NeuroMemory) -> None:
-    """The state a database reaches when nobody writes: statistics fresh, visibility known, big users' indexes made."""
-    async with connect(nm) as connection:
-        for table in nm._db.tables.metadata.sorted_tables:
-            await connection.execute(f"vacuum (analyze) {table.fullname}")
-        await IndexKeeper(nm._db).tend()
-        await connection.execute("checkpoint")
+    """The state a database reaches when nobody writes."""
+    await measuring.settle(nm._db._url_in_use, nm._db.tables.metadata, IndexKeeper(nm._db).tend)
 
 
 @asynccontextmanager

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import event, literal, select, text
+import asyncpg
+from sqlalchemy import MetaData, event, literal, select, text
 
 from benchmarks.results_file import FOLDER
 from neuromem import NeuroMemory
@@ -57,6 +58,19 @@ async def round_trip(nm: NeuroMemory, count: int = 200) -> Quantiles:
     """The floor of everything that asks the database: one statement on an open connection of the mind's pool."""
     async with nm._db.engine.connect() as connection:
         return await timed(lambda _: connection.execute(select(literal(1))), count)
+
+
+async def settle(url: str, tables: MetaData, tend: Callable[[], Awaitable[object]]) -> None:
+    """The state a database reaches when nobody writes: statistics fresh, visibility known, `tend` has made what large
+    owners need."""
+    connection = await asyncpg.connect(url)
+    try:
+        for table in tables.sorted_tables:
+            await connection.execute(f"vacuum (analyze) {table.fullname}")
+        await tend()
+        await connection.execute("checkpoint")
+    finally:
+        await connection.close()
 
 
 @dataclass

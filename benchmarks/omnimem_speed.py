@@ -24,7 +24,6 @@ from sqlalchemy import literal, select
 from benchmarks import measuring, peer
 from benchmarks.results_file import save
 from memground.embedding import EmbeddingProvider
-from memground.postgres.statistics import freshen
 from omnimem import F, NewMemory, OmniMemClient, Scope, Settings
 from omnimem.storage.postgres.database import Database
 
@@ -98,7 +97,7 @@ def database(client: OmniMemClient) -> Database:
     return client._connection.rooms.storage.records._database  # type: ignore[attr-defined]
 
 
-async def measure(url: str, memories: int, tenants: int, calls: int) -> dict[str, Any]:
+async def measure(url: str, memories: int, tenants: int, calls: int, versions: int) -> dict[str, Any]:
     chance = random.Random(3)
     more = min(_MORE, memories)
     vectors = GivenVectors()
@@ -110,8 +109,9 @@ async def measure(url: str, memories: int, tenants: int, calls: int) -> dict[str
         await client.load(made)
         figures["load"] = {"per second": round(memories / (time.perf_counter() - begun))}
         figures["create_many inline"] = {"per second": round(await load(client, vectors, more, tenants, chance))}
-        await freshen(database(client).engine, _SCHEMA)
-        figures["milliseconds"] = await measure_calls(client, tenants, calls, chance)
+        opened = database(client)
+        await measuring.settle(opened._url_in_use, opened.tables.metadata, client._rooms.storage.tend)
+        figures["milliseconds"] = await measure_calls(client, tenants, calls, versions, chance)
         if peer.installed():
             figures["peer"] = {"name": peer.NAME} | await measure_peer(client, tenants, calls, chance)
     settings = Settings(url, schema=_SCHEMA, sync="async")
@@ -120,13 +120,15 @@ async def measure(url: str, memories: int, tenants: int, calls: int) -> dict[str
     return figures
 
 
-async def measure_calls(client: OmniMemClient, tenants: int, calls: int, chance: random.Random) -> dict[str, Any]:
+async def measure_calls(
+    client: OmniMemClient, tenants: int, calls: int, versions: int, chance: random.Random
+) -> dict[str, Any]:
     bound = [client.within(scope(n)) for n in range(tenants)]
     known = [m.memory_id for n in range(min(tenants, 20)) for m in await bound[n].list(limit=20)]
     long = await client.create(text(chance), scope=scope(0))
-    for _ in range(1_000):
+    for _ in range(versions):
         await client.update(long.memory_id, metadata={"n": 1})
-    middle = (await client.history(long.memory_id, limit=1_000))[500].created_time
+    middle = (await client.history(long.memory_id, limit=versions))[versions // 2].created_time
     asked = [text(chance) for _ in range(calls)]
     shorter = [" ".join(question.split()[:5]) for question in asked]
     vectors = [await GivenVectors().embed(question) for question in asked]
@@ -147,7 +149,7 @@ async def measure_calls(client: OmniMemClient, tenants: int, calls: int, chance:
         "search hybrid, filtered": lambda n: search(n, tenant(n), filters=F("metadata.n") >= 250),
         "search hybrid as_of": lambda n: search(n, tenant(n), as_of=middle),
         "search hybrid, all tenants": lambda n: search(n, client),
-        "history of 1,000 (limit 20)": lambda _: client.history(long.memory_id),
+        f"history of {versions:,} (limit 20)": lambda _: client.history(long.memory_id),
         "create inline": lambda n: tenant(n).create(asked[n]),
         "update inline": lambda n: client.update(known[n % len(known)], content=asked[n]),
     }
@@ -177,6 +179,7 @@ def options() -> argparse.Namespace:
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000], help="memories in all")
     parser.add_argument("--tenants", type=int, default=100, help="how many share them")
     parser.add_argument("--calls", type=int, default=100, help="calls of each kind")
+    parser.add_argument("--versions", type=int, default=1_000, help="of the memory whose history is read")
     parser.add_argument("--url", help="a server to measure on instead of one of its own")
     return parser.parse_args()
 
@@ -195,7 +198,7 @@ async def main() -> None:
     sizes: dict[str, Any] = {}
     for memories in chosen.sizes:
         async with measuring.database(chosen.url, None) as url:
-            sizes[str(memories)] = await measure(url, memories, chosen.tenants, chosen.calls)
+            sizes[str(memories)] = await measure(url, memories, chosen.tenants, chosen.calls, chosen.versions)
         print(f"{memories:,} memories")
         report(sizes[str(memories)])
     # Of a minute before and of the last one: what others did on this machine is in the figures.

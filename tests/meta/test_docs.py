@@ -4,7 +4,6 @@ import itertools
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from omnimem.cli import app as omnimem
 from support.deployments import Servers
 from support.embedded import short_tmp_dir
 from support.run_document import blocks
+from support.warm_commands import warm_commands
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(path for path in (*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")))
@@ -34,8 +34,17 @@ def _name(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def commands() -> Iterator[Path]:
+    """A folder with programs that are warm."""
+    with short_tmp_dir() as folder, warm_commands(folder):
+        yield folder
+
+
 @pytest.mark.parametrize("document", WITH_CODE, ids=_name)
-async def test_the_examples_run(document: Path, server: EmbeddedPostgres, request: pytest.FixtureRequest) -> None:
+async def test_the_examples_run(
+    document: Path, commands: Path, server: EmbeddedPostgres, request: pytest.FixtureRequest
+) -> None:
     """In a home of their own with the model, where `NeuroMemory()` starts a PostgreSQL. DATABASE_URL is another one;
     what is about a fleet has one."""
     database = f"document_{next(_databases)}"
@@ -48,8 +57,6 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres, reques
             **os.environ,
             "HOME": str(home),
             "DATABASE_URL": server.url(database),
-            "PYTHONPATH": str(ROOT / "tests"),
-            "PYTHONWARNINGS": "error",
         }
         if document.name == "fleet.md":
             fleet: Servers = request.getfixturevalue("servers")
@@ -60,7 +67,7 @@ async def test_the_examples_run(document: Path, server: EmbeddedPostgres, reques
                 "KAFKA_BOOTSTRAP": fleet.kafka,
             }
         done = subprocess.run(
-            [sys.executable, "-m", "support.run_document", document],
+            [commands / "document", document],
             env=environment,
             cwd=home,
             capture_output=True,

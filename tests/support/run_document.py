@@ -1,9 +1,8 @@
-"""Runs the examples of a Markdown file: `python -m support.run_document FILE`.
+"""Runs the examples of a Markdown file: `document FILE`, one of the `warm_commands`.
 
 Blocks marked ```python run from top to bottom in one namespace and one event loop, as if pasted into
 `python -m asyncio`; ```bash blocks in which a line begins with `neuromem` or `omnimem` run in bash, with
-NEUROMEM_DATABASE_URL and OMNIMEM_DATABASE_URL set to DATABASE_URL (a server for every command would take long, and so
-would its start: see `warm_commands`).
+NEUROMEM_DATABASE_URL and OMNIMEM_DATABASE_URL set to DATABASE_URL (a server for every command would take long).
 A ```text block right behind either must equal what was printed; `…` in it stands for any characters, on a line of its
 own for any lines. Blocks marked `no-run` need a key, the network or a person; Python among them has to be valid.
 """
@@ -16,14 +15,10 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
-
-from support.warm_commands import warm_commands
 
 _BLOCK = re.compile(
     r"^```(?P<language>python|bash)(?P<mark> no-run)?\n(?P<code>.*?)^```$(?:\n+```text\n(?P<printed>.*?)^```$)?",
@@ -60,17 +55,19 @@ def promised(text: str) -> re.Pattern[str]:
     return re.compile("".join(lines))
 
 
-def run(path: Path) -> None:
+def main() -> None:
+    """Runs the document that the command line names, with the commands that are beside this one."""
+    run(Path(sys.argv[1]), Path(sys.argv[0]).parent)
+
+
+def run(path: Path, commands: Path) -> None:
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    commands = any(block.language == "bash" and block.runs for block in blocks(path.read_text(encoding="utf-8")))
-    with tempfile.TemporaryDirectory(dir="/tmp") as folder, asyncio.Runner() as runner, ExitStack() as opened:
-        if commands:
-            opened.enter_context(warm_commands(Path(folder)))
+    with asyncio.Runner() as runner:
         for block in blocks(path.read_text(encoding="utf-8")):
             if block.language == "python":
                 printed = _python(path, block, namespace, runner)
             else:
-                printed = _bash(path, block, Path(folder)) if block.runs else None
+                printed = _bash(path, block, commands) if block.runs else None
             if printed is not None and block.printed is not None and not promised(block.printed).fullmatch(printed):
                 sys.exit(f"{path}:{block.line} promises\n{block.printed}\nbut printed\n{printed}")
 
@@ -103,7 +100,3 @@ def _bash(path: Path, block: Block, commands: Path) -> str:
     if done.returncode != 0:
         sys.exit(f"{path}:{block.line} ended with {done.returncode}\n{done.stdout}{done.stderr}")
     return done.stdout
-
-
-if __name__ == "__main__":
-    run(Path(sys.argv[1]))

@@ -1,7 +1,7 @@
 """`neuromem` and `omnimem` without the second of their start: a process that has imported them forks for each command.
 
-`python warm_commands.py FOLDER` writes both commands into the folder, prints a line, and serves them until its standard
-input ends.
+So does `document FILE`, which runs the examples of a document (see `run_document`). `python warm_commands.py FOLDER`
+writes the commands into the folder, prints a line, and serves them until its standard input ends.
 """
 
 import json
@@ -19,7 +19,7 @@ _COMMAND = """\
 import json, os, socket, sys
 server = socket.socket(socket.AF_UNIX)
 server.connect({address!r})
-given = [{program!r}, sys.argv[1:], os.getcwd(), dict(os.environ)]
+given = [sys.argv, os.getcwd(), dict(os.environ)]
 socket.send_fds(server, [b"+"], [0, 1, 2])
 server.sendall(json.dumps(given).encode() + b"\\n")
 sys.exit(int(server.recv(10) or 70))
@@ -28,9 +28,10 @@ sys.exit(int(server.recv(10) or 70))
 
 @contextmanager
 def warm_commands(folder: Path) -> Iterator[None]:
-    """Has the commands in a folder, whose path must be short enough for a socket in it."""
-    arguments = [sys.executable, __file__, str(folder)]
-    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+    """Has the commands in a folder, whose path must be short enough for a socket in it. Warnings are errors to them."""
+    arguments = [sys.executable, "-W", "error", __file__, str(folder)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as process:
         assert process.stdout is not None
         if not process.stdout.readline():
             raise RuntimeError("the commands could not be imported")
@@ -43,15 +44,16 @@ def serve(folder: Path) -> None:
     import omnimem.client.client
     from neuromem.cli import main as neuromem
     from omnimem.cli import main as omnimem
+    from support.run_document import main as document
 
-    programs = {"neuromem": neuromem, "omnimem": omnimem}
+    programs = {"neuromem": neuromem, "omnimem": omnimem, "document": document}
     address = str(folder / "commands")
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(address)
     listening.listen()
     for program in programs:
         command = folder / program
-        command.write_text(_COMMAND.format(python=sys.executable, address=address, program=program))
+        command.write_text(_COMMAND.format(python=sys.executable, address=address))
         command.chmod(0o700)
     print("ready", flush=True)
     if os.fork():
@@ -66,7 +68,7 @@ def serve(folder: Path) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     listening.close()
     _, files, _, _ = socket.recv_fds(asking, 1, 3)
-    program, arguments, place, environment = json.loads(asking.makefile().readline())
+    arguments, place, environment = json.loads(asking.makefile().readline())
     child = os.fork()
     if child:
         _, status = os.waitpid(child, 0)
@@ -79,8 +81,8 @@ def serve(folder: Path) -> None:
     os.chdir(place)
     os.environ.clear()
     os.environ.update(environment)
-    sys.argv = [program, *arguments]
-    programs[program]()
+    sys.argv = arguments
+    programs[Path(arguments[0]).name]()
 
 
 if __name__ == "__main__":
