@@ -34,6 +34,22 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_LONG = (
+    "test_fleet_faults.py", "test_kafka_faults.py", "test_omnimem_kill.py", "test_kill.py", "test_files_kill.py",
+    "test_dev_servers.py", "test_search_index.py", "test_reembedding.py", "test_moving_objects.py", "test_docs.py",
+)  # fmt: skip
+"""Where tests take half a minute each. They begin first: at the end one worker would be left alone with them."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores: tests wait for servers, too."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in _LONG)
+
+
 def pytest_collection_finish() -> None:
     """Thousands of collected tests stay until the end; the garbage collector need not go through them each time."""
     gc.collect()

@@ -298,8 +298,9 @@ async def test_nothing_is_left_behind(mine: KafkaSettings) -> None:
         start = asyncio.get_running_loop().time()
     assert asyncio.get_running_loop().time() - start < 1
     await asyncio.sleep(0.1)
-    assert set(threading.enumerate()) == threads
-    assert asyncio.all_tasks() == tasks
+    # One of an earlier test may have ended meanwhile.
+    assert set(threading.enumerate()) <= threads
+    assert asyncio.all_tasks() <= tasks
 
 
 async def test_a_broker_that_is_not_there_is_named() -> None:

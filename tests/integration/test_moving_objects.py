@@ -5,7 +5,7 @@ import hashlib
 import json
 import random
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -74,13 +74,13 @@ def stored(tmp_path: Path) -> FolderStorage:
 
 
 @pytest.fixture
-async def there(database_url: str, schema: str, stored: FolderStorage) -> AsyncIterator[NeuroMemory]:
-    async with NeuroMemory(database_url, HashEmbedding(8), storage=stored, schema=schema, background=POLICY) as mind:
-        yield mind
-        stored.away = False
-        await mind.wait_idle(timeout=30)
-        assert stored.keys == await named(mind)
-        await check_sound(mind)
+async def there(open_mind: Callable[..., Awaitable[NeuroMemory]], stored: FolderStorage) -> AsyncIterator[NeuroMemory]:
+    mind = await open_mind(embedding=HashEmbedding(8), storage=stored, background=POLICY)
+    yield mind
+    stored.away = False
+    await mind.wait_idle(timeout=30)
+    assert stored.keys == await named(mind)
+    await check_sound(mind)
 
 
 async def named(mind: NeuroMemory) -> set[str]:

@@ -1,6 +1,7 @@
 """How recall comes to its answer, step by step, with the calls of both models as their server counts them."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -38,7 +39,7 @@ async def mind(database_url: str, models: OpenAIServer) -> AsyncIterator[NeuroMe
         database_url,
         OpenAIEmbedding(models.key, base_url=models.base_url, dims=DIMS),
         OpenAILLM(models.key, base_url=models.base_url),
-        schema="recalled",
+        schema=f"recalled_{uuid.uuid4().hex[:8]}",  # several workers share the tests, and one may come back to them
         auto_extract=False,
     ) as mind:
         await mind.add_memories("anna", ["Anna lives near the river", "likes tea", "Porto has six bridges"])
@@ -64,13 +65,15 @@ async def asked(mind: NeuroMemory, models: OpenAIServer) -> Asked:
 @pytest.mark.seed("7.5", "recall: one embedding, no call of the language model")
 @pytest.mark.seed("7.3", "the query is embedded", "recall costs one embedding and no call of the language model")
 @pytest.mark.seed("7.3", "all of these are read from the database, with no further call")
-async def test_the_query_is_embedded_and_nothing_else_is_asked(asked: Asked, models: OpenAIServer) -> None:
+async def test_the_query_is_embedded_and_nothing_else_is_asked(
+    mind: NeuroMemory, asked: Asked, models: OpenAIServer
+) -> None:
     _, sent, calls = asked
     assert calls == [("/v1/embeddings", [QUESTION])]
     assert models.count(CHAT) == 0
     said = " ".join(statement for statement, _ in sent.sent)
     for table in ("embeddings", "conversations", "conversation_embeddings", "key_values", "graph_edges"):
-        assert f"recalled.{table}" in said
+        assert f"{mind._db.schema}.{table}" in said
 
 
 @pytest.mark.seed("7.5", "query_embedding spares the embedding")
@@ -112,7 +115,7 @@ async def test_turns_can_be_left_out(mind: NeuroMemory) -> None:
         found = await mind.recall("anna", QUESTION, include_conversations=False)
     assert found.conversation_results == ()
     assert {hit.source for hit in found.merged} == {"vector", "graph", "profile"}
-    assert not any("recalled.conversation_embeddings" in statement for statement, _ in sent.sent)
+    assert not any(f"{mind._db.schema}.conversation_embeddings" in statement for statement, _ in sent.sent)
 
 
 @pytest.mark.seed("7.3", "relations of entities are found: graph_results")

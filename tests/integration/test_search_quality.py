@@ -1,6 +1,7 @@
 """What somebody would look for is found: rare tokens in a crowd, Chinese, names of two words."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator
 
 import pytest
@@ -32,7 +33,9 @@ def crowd(count: int) -> list[str]:
 async def crowded(database_url: str) -> AsyncIterator[NeuroMemory]:
     """20,000 memories of user "files" and 5,000 turns of user "talks"."""
     policy = JobPolicy(batch=500)
-    async with NeuroMemory(database_url, HashEmbedding(32), schema="crowded", background=policy) as mind:
+    async with NeuroMemory(
+        database_url, HashEmbedding(32), schema=f"crowded_{uuid.uuid4().hex[:8]}", background=policy
+    ) as mind:
         memories, turns = crowd(MEMORIES), crowd(TURNS)
 
         async def remember() -> None:

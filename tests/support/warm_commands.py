@@ -4,6 +4,9 @@ So does `document FILE`, which runs the examples of a document (see `run_documen
 writes the commands into the folder, prints a line, and serves them until its standard input ends.
 """
 
+import atexit
+import gc
+import importlib
 import json
 import os
 import signal
@@ -24,6 +27,11 @@ socket.send_fds(server, [b"+"], [0, 1, 2])
 server.sendall(json.dumps(given).encode() + b"\\n")
 sys.exit(int(server.recv(10) or 70))
 """
+_WHEN_NEEDED = (
+    "alembic.command", "neuromem.facades", "neuromem._core", "omnimem.client.client", "rich.progress",
+    "rich.table", "tokenizers",
+)  # fmt: skip
+"""What commands import only when they run; ONNX has threads as soon as it is imported, which a fork has not."""
 
 
 @contextmanager
@@ -40,8 +48,8 @@ def warm_commands(folder: Path) -> Iterator[None]:
 
 
 def serve(folder: Path) -> None:
-    import neuromem.facades
-    import omnimem.client.client
+    for module in _WHEN_NEEDED:
+        importlib.import_module(module)
     from neuromem.cli import main as neuromem
     from omnimem.cli import main as omnimem
     from support.run_document import main as document
@@ -55,6 +63,8 @@ def serve(folder: Path) -> None:
         command = folder / program
         command.write_text(_COMMAND.format(python=sys.executable, address=address))
         command.chmod(0o700)
+    gc.collect()
+    gc.freeze()
     print("ready", flush=True)
     if os.fork():
         sys.stdin.read()  # until whoever wants the commands is gone
@@ -82,7 +92,18 @@ def serve(folder: Path) -> None:
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = arguments
-    programs[Path(arguments[0]).name]()
+    code: object = 0
+    try:
+        programs[Path(arguments[0]).name]()
+    except SystemExit as end:
+        code = end.code
+    if isinstance(code, str):
+        sys.stderr.write(code + "\n")
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # To take apart all that was imported, as the end of a process does, would take as long as the command.
+    os._exit(code if isinstance(code, int) else code is not None)
 
 
 if __name__ == "__main__":
