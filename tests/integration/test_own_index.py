@@ -119,6 +119,24 @@ async def test_of_several_programs_one_makes_the_indexes(engine: AsyncEngine, pg
     assert len(await indexes(engine)) == 2
 
 
+async def test_none_is_made_while_another_index_of_the_table_is(engine: AsyncEngine) -> None:
+    """Both would wait for each other until the server ends one."""
+
+    async def make_another() -> None:
+        async with engine.connect() as connection:
+            alone = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            await alone.execute(text("create index concurrently another on things (known_to)"))
+
+    async with engine.begin() as connection:  # who writes is waited for
+        await connection.execute(text("update things set known_to = 1 where id = 1"))
+        making = asyncio.create_task(make_another())
+        while not await connection.scalar(text("select count(*) from pg_class where relname = 'another'")):
+            await asyncio.sleep(0.01)
+        assert await asyncio.wait_for(arm.own_indexes.tend(engine), 20) == []
+    await making
+    assert len(await arm.own_indexes.tend(engine)) == 2
+
+
 async def test_being_stopped_while_making_one_leaves_nothing_in_the_way(engine: AsyncEngine) -> None:
     async with engine.begin() as connection:  # who writes is waited for
         await connection.execute(text("update things set known_to = 1 where id = 1"))
