@@ -151,6 +151,17 @@ async def test_a_load_makes_the_index_too(open_record: OpenRecord) -> None:
     assert len(await own_indexes(record)) == 1
 
 
+async def test_a_load_whose_tenants_get_no_index_is_stored_and_found(
+    open_record: OpenRecord, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(own_index, "_FEW_LINKS", (1_000, 80))  # more than the server makes
+    record = await open_record()
+    await record.load([NewMemory(said(n), scope=LARGE) for n in range(ROWS)])
+    assert "no indexes of large tenants' own were made" in caplog.text
+    assert len(await record.search("w117 v5", scope=LARGE)) == 10
+    assert await own_indexes(record) == []
+
+
 @pytest.mark.parametrize("background", [True, False])
 async def test_programs_that_work_in_the_background_look_by_themselves(
     open_record: OpenRecord, background: bool, monkeypatch: pytest.MonkeyPatch

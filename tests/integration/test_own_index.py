@@ -99,6 +99,19 @@ async def test_an_owner_who_grew_gets_more_links(engine: AsyncEngine, monkeypatc
     assert await arm.own_indexes.tend(engine) == []  # more than needed is kept
 
 
+async def test_who_has_one_keeps_it_when_others_have_more(engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_index, "_OWNERS", 1)
+    assert await arm.own_indexes.tend(engine) == [ODD]
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from things where user_id <> 'large' and id < 300"))
+        await connection.execute(text("analyze things"))
+    assert await arm.own_indexes.tend(engine) == []
+    async with engine.begin() as connection:  # what a count knows no longer has not shrunk by that
+        await connection.execute(text("delete from pg_statistic where starelid = 'things'::regclass"))
+    assert await arm.own_indexes.tend(engine) == []
+    assert ["'large'" in definition for definition in (await indexes(engine)).values()] == [False]
+
+
 async def test_an_index_left_half_made_is_made_again(engine: AsyncEngine) -> None:
     await arm.own_indexes.tend(engine)
     async with engine.begin() as connection:

@@ -102,15 +102,6 @@ class OwnIndexes:
         row = select(literal_column("indisvalid", Boolean)).select_from(text("pg_catalog.pg_index"))
         return func.coalesce(row.where(literal_column("indexrelid", Integer) == relation).scalar_subquery(), False)
 
-    def owners(self, rows: int) -> Query:
-        """(owner, rows) of those the server's statistics count at least so many rows for.
-
-        An owner who is not among the table's most common values is not known there; of the others, the hundred who have
-        most.
-        """
-        known = common_owners(self.owner, rows).subquery("common")
-        return select(known).order_by(known.c.rows.desc(), known.c.owner).limit(_OWNERS)
-
     async def tend(self, engine: AsyncEngine) -> list[str]:
         """Makes the indexes that are missing and drops those that were left half made or are needed no longer.
 
@@ -139,17 +130,21 @@ class OwnIndexes:
         return True
 
     async def _tend(self, connection: AsyncConnection) -> list[str]:
-        there = await self._existing(connection)
-        # One that shrank keeps its index until it has half as many rows: it may grow again. One that grew gets another.
-        rows = {row.name: row.rows for row in await connection.execute(self._named(OWN_ROWS // 2))}
-        for name, links in list(there.items()):
-            if name not in rows or links is None or links < _links(rows[name]):
-                await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(name)}")
-                del there[name]
+        known = {row.name: row for row in await connection.execute(self._named())}
+        there: set[str] = set()
+        for index in await self._existing(connection):
+            # Of equals each count knows other ones: the index itself tells the rows of an owner who is not known now.
+            rows = known[index.name].rows if index.name in known else index.rows
+            # One who shrank keeps it until half as many are left: they may grow again. One who grew gets another.
+            if index.complete and rows >= OWN_ROWS // 2 and tuple(index.links) >= _links(rows):
+                there.add(index.name)
+            else:
+                await run_alone(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {self._quoted(index.name)}")
         made: list[str] = []
-        for row in (await connection.execute(self._named(OWN_ROWS))).all():
-            if row.name not in there:
+        for row in known.values():
+            if row.rows >= OWN_ROWS and row.name not in there and len(there) < _OWNERS:
                 await self._make(connection, row.name, row.owner, row.rows)
+                there.add(row.name)
                 made.append(row.owner)
         return made
 
@@ -172,22 +167,27 @@ class OwnIndexes:
         if roomy:
             await run_alone(connection, "RESET maintenance_work_mem")
 
-    def _named(self, rows: int) -> Query:
-        known = self.owners(rows).subquery("known")
-        return select(known.c.owner, known.c.rows, self.name(known.c.owner).label("name"))
+    def _named(self) -> Query:
+        """(owner, rows, name of the index) of those the server counts enough rows for to keep an index, most first.
 
-    async def _existing(self, connection: AsyncConnection) -> dict[str, tuple[int, int] | None]:
-        """The indexes there are by name, with their m and ef_construction; None: left half made."""
+        An owner who is not among the table's most common values is not known there.
+        """
+        known = common_owners(self.owner, OWN_ROWS // 2).subquery("known")
+        named = select(known.c.owner, known.c.rows, self.name(known.c.owner).label("name"))
+        return named.order_by(known.c.rows.desc(), known.c.owner)
+
+    async def _existing(self, connection: AsyncConnection) -> Sequence[Any]:
+        """(name, complete, rows, links: m and ef_construction) of the indexes there are, as the server counted them."""
         found = await connection.execute(
             text(
-                "SELECT c.relname AS name, i.indisvalid AS complete, "
+                "SELECT c.relname AS name, i.indisvalid AS complete, c.reltuples AS rows, "
                 "ARRAY(SELECT option_value::int FROM pg_options_to_table(c.reloptions) ORDER BY option_name DESC) "
                 "AS links FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid "
                 "WHERE i.indrelid = to_regclass(:table) AND starts_with(c.relname, :prefix)"
             ),
             {"table": self._quoted(self.table.name), "prefix": self._prefix},
         )
-        return {row.name: tuple(row.links) if row.complete else None for row in found}
+        return found.all()
 
     @property
     def _prefix(self) -> str:

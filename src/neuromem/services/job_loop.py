@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
 
+from memground.background import Background
 from memground.errors import ModelMismatchError, UnavailableError
 from memground.postgres.queue import JobPolicy, JobQueue, Lease
 from neuromem.db import Database
@@ -12,7 +13,7 @@ from neuromem.db import Database
 _log = logging.getLogger("neuromem.background")
 
 
-class JobLoop:
+class JobLoop(Background):
     """`work` is given a lease on some jobs of `kind`; it finishes or fails each of them.
 
     Several loops, in one process or many, share the work.
@@ -27,25 +28,13 @@ class JobLoop:
         self._kind = kind
         self._work = work
         self._news = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self.run(), name=f"neuromem-{self._kind}")
 
     def wake(self) -> None:
         """Says that there may be new jobs."""
         self._news.set()
 
-    async def stop(self) -> None:
-        """Stops after giving claimed jobs back."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
     async def run(self) -> None:
-        """Works until cancelled; a server that is away is waited for."""
+        """Works until cancelled, then gives claimed jobs back; a server that is away is waited for."""
         while True:
             self._news.clear()
             busy = 0

@@ -5,6 +5,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
+from memground.background import Background
 from memground.embedding import EmbeddingProvider
 from memground.errors import MemoryStoreError, ModelMismatchError, UnavailableError
 from memground.jobs import JobPolicy
@@ -17,7 +18,7 @@ _RELAY_SECONDS = 0.05
 """Between looks into the outbox: a part of the time in which a change is not found yet."""
 
 
-class IndexWorker:
+class IndexWorker(Background):
     """Works off the change queue. Several, in one process or many, share the work."""
 
     def __init__(self, storage: Storage, embedding: EmbeddingProvider, policy: JobPolicy) -> None:
@@ -27,27 +28,15 @@ class IndexWorker:
         self._together = storage.outbox is None
         self._relay = None if storage.outbox is None else Relay(storage.outbox, storage.queue)
         self._queued, self._kept = asyncio.Event(), asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
         self.applied = 0
-
-    def start(self) -> None:
-        self._task = asyncio.create_task(self.run(), name="omnimem-worker")
 
     def wake(self) -> None:
         """Says that there may be new changes."""
         self._kept.set()
         self._queued.set()
 
-    async def stop(self) -> None:
-        """Stops after giving claimed changes back."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-
     async def run(self) -> None:
-        """Works until cancelled; a server that is away is waited for."""
+        """Works until cancelled, then gives claimed changes back; a server that is away is waited for."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._repeat(self._work, self._policy.poll, self._queued))
             if self._relay is not None:

@@ -101,9 +101,9 @@ class PostgresKeywords(KeywordIndex):
 
     async def candidates(self, work: Work | None, query: str, selection: Selection, *, limit: int) -> list[Candidate]:
         scope = selection.scope
-        numbered = zip(WORD_COLUMNS, _DIMENSIONS, _owners(scope), strict=True)
-        column, dimension, owner = [each for each in numbered if each[-1] is not None][-1]
-        if not (numbers := keys(owner or "", asked(query))):
+        place = max(n for n, owner in enumerate(_owners(scope)) if owner is not None)  # of the narrowest owner
+        column, dimension = WORD_COLUMNS[place], _DIMENSIONS[place]
+        if not (numbers := keys(_owners(scope)[place] or "", asked(query))):
             return []
         many, rarer = False, numbers
         async with self._database.reading(work) as tx:

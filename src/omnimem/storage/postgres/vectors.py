@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from memground.postgres.arms import Scan, approximate_settings, is_few, place_of
 from memground.postgres.building import build_missing, drop_where_few
-from memground.postgres.engine import Query
+from memground.postgres.engine import DRIVER_ERRORS, Query
 from memground.postgres.statistics import freshen
 from omnimem.models.scope import Scope
 from omnimem.storage.base import (
@@ -99,8 +99,8 @@ class PostgresVectors(VectorIndex):
             await build_missing(engine, tables, self._database.dims, progress)
             try:
                 await self._tend(engine)
-            except DBAPIError as error:  # searches are right without them, and whoever tends next makes them
-                _log.warning("no indexes of large tenants' own were made: %s", error.orig)
+            except (DBAPIError, *DRIVER_ERRORS) as error:  # searches are right without; whoever tends next makes them
+                _log.warning("no indexes of large tenants' own were made: %s", error)
 
     async def tend(self) -> None:
         async with self._database.building() as engine:
