@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: help venv demo test check torture servers servers-stop bench docs lock clean
+.PHONY: help venv demo test tests check torture servers servers-stop bench docs lock clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -18,7 +18,10 @@ demo: .venv/demo.stamp ## Install what is needed and show what neuromem does
 
 venv: .venv/dev.stamp ## Install everything for development into .venv
 
-test: check ## Run the checks and all tests except the long ones (PYTEST_ARGS="…" for some)
+test: .venv/dev.stamp ## Run the checks and all tests except the long ones (PYTEST_ARGS="…" for some)
+	@$(MAKE) --no-print-directory --jobs 2 check tests
+
+tests: .venv/dev.stamp
 	$(BIN)/neuromem model install
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not torture" $(PYTEST_ARGS)
 

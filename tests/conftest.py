@@ -12,11 +12,12 @@ import pytest
 from dev.servers.elasticsearch import ElasticsearchServer
 from dev.servers.kafka import KafkaServer
 from dev.servers.mongodb import MongoServer
-from dev.servers.postgres import PostgresServer
+from dev.servers.postgres import NOT_DURABLE, PostgresServer
 from dev.servers.s3 import S3Server
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, LocalEmbedding
+from memground.postgres import _cluster
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from omnimem import OmniMemClient, Scope, Settings
@@ -42,8 +43,8 @@ _LONG = (
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """One more than there are cores: tests wait for servers, too."""
-    return (os.cpu_count() or 1) + 1
+    """Two more than there are cores: tests wait for servers, too."""
+    return (os.cpu_count() or 1) + 2
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -58,8 +59,12 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[EmbeddedPostgres]:
+    """The embedded server with its own settings, but that it does not wait for the disk: each test would."""
+    settings = _cluster.settings
     with short_tmp_dir() as folder:
-        server = await EmbeddedPostgres.open(folder / "pg")
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(_cluster, "settings", lambda sockets: settings(sockets) | NOT_DURABLE)
+            server = await EmbeddedPostgres.open(folder / "pg")
         yield server
         await server.close()
 

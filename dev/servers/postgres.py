@@ -11,7 +11,8 @@ from dev.servers.server import Server
 from memground.postgres._host import installation
 
 # Not synchronous_commit: without it, what was acknowledged a moment ago is in a process that may be killed.
-_FAST = {"fsync": "off", "full_page_writes": "off"}
+NOT_DURABLE = {"fsync": "off", "full_page_writes": "off"}
+"""Settings of a server that does not wait for the disk."""
 
 
 class PostgresServer(Server):
@@ -54,7 +55,7 @@ class PostgresServer(Server):
             "unix_socket_directories": "",
             "shared_buffers": "64MB",
             "max_connections": 200,
-            **({} if self._durable else _FAST),
+            **({} if self._durable else NOT_DURABLE),
         }
         given = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         return [str(program / "bin" / "postgres"), "-D", str(data), *given]

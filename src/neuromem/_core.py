@@ -212,6 +212,7 @@ class NeuroMemory(Moving, Writer):
             announced = True
 
         async with self._db.session() as session:
+            session.shared = True
             shared = _Shared(session)
             yield Transaction(replace(self._context, source=shared, announce=announce))
         if announced:

@@ -17,7 +17,16 @@ from memground.clock import Clock, Stamp, SystemClock
 from memground.errors import ConfigurationError, ModelMismatchError
 from memground.hints import Hints
 from memground.postgres.embedded import EmbeddedPostgres, default_data_dir
-from memground.postgres.engine import DRIVER_ERRORS, check_url, locking, open_engine, redact, reporting, sqlstate
+from memground.postgres.engine import (
+    DRIVER_ERRORS,
+    advisory_key,
+    check_url,
+    locking,
+    open_engine,
+    redact,
+    reporting,
+    sqlstate,
+)
 from memground.postgres.schema import extension, migrate, revision
 from memground.postgres.session import READING, WRITING, Spent, Transaction
 from memground.text import check_text
@@ -54,6 +63,8 @@ class Session(Transaction):
         self.tables = tables
         self.clock = clock
         self.hints = hints
+        self.shared = False
+        """Whether several calls are to be one transaction: then none of them may end it."""
 
     async def scalar(self, statement: Executable, parameters: Any = None, /) -> Any:
         return (await self.execute(statement, parameters)).scalar()
@@ -64,7 +75,14 @@ class Session(Transaction):
         Whoever writes versioned rows does this first. Alone is who changes many at once (rollback, undo): row locks
         would be taken in any order, and deadlock.
         """
-        await self.first(locking(f"{self.tables.schema}/{owner}", shared=not alone))
+        await self.first(locking(self._owner(owner), shared=not alone))
+
+    def key(self, owner: str) -> int:
+        """What `hold` locks, for a statement that does it itself."""
+        return advisory_key(self._owner(owner))
+
+    def _owner(self, owner: str) -> str:
+        return f"{self.tables.schema}/{owner}"
 
     @asynccontextmanager
     async def apart(self) -> "AsyncGenerator[Session]":

@@ -30,7 +30,7 @@ steps = st.lists(
 derandomized = settings(
     derandomize=True,
     deadline=None,
-    max_examples=5,
+    max_examples=3,
     phases=(Phase.explicit, Phase.generate),
     suppress_health_check=list(HealthCheck),
 )

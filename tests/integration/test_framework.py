@@ -1,14 +1,18 @@
 """What the architecture document says of the frame: a library, asynchronous, on one PostgreSQL, behind facades."""
 
+import asyncio
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from operator import attrgetter
+from typing import Any
 
 import pytest
 from benchmarks.measuring import settled
 from sqlalchemy import func, select, text
 
 from memground.postgres.embedded import EmbeddedPostgres
+from memground.postgres.pooler import driver_of
 from neuromem import NeuroMemory
 from neuromem.db import Database
 from support.calls import READS, WRITES
@@ -82,6 +86,57 @@ async def test_everything_changes_in_one_transaction(open_mind: OpenMind, user: 
             by |= rows
         vectors = await session.scalar(text(f"SELECT count(embedding) FROM {mind._db.schema}.embeddings"))
     assert (len(by), vectors) == (1, 1)
+
+
+async def test_a_message_is_one_statement(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False, pool_size=1)
+    await mind.ingest(user, "user", "the first one")
+    sent: list[Any] = []
+    async with mind._db.engine.connect() as connection:
+        (await driver_of(connection)).add_query_logger(sent.append)
+    await mind.ingest(user, "user", "the second one")
+    await settled(mind)
+    assert [record.query.split()[0] for record in sent] == ["WITH"]
+    assert len(await mind.conversations.get_session_messages(user)) == 2
+    await mind.ingest(user, "user", "said while the connection still has what was read before")
+    assert [m.seq for m in await mind.conversations.get_session_messages(user)] == [1, 2, 3]
+
+
+async def test_a_message_waits_for_whoever_changes_all_of_its_user(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False)
+    async with mind._db.session() as session:
+        await session.hold(user, alone=True)
+        waiting = asyncio.create_task(mind.ingest(user, "user", "waits"))
+        await mind.ingest(f"not {user}", "user", "does not wait")
+        await asyncio.sleep(0.2)
+        assert not waiting.done()
+    assert (await waiting).seq == 1
+
+
+async def test_a_message_that_begins_a_transaction_goes_with_it(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False)
+    with suppress(ZeroDivisionError):
+        async with mind.transaction() as tx:
+            await tx.ingest(user, "user", "never said")
+            raise ZeroDivisionError
+    assert await mind.conversations.list_sessions(user) == []
+    assert (await mind.background_status()).waiting == 0
+
+
+async def test_a_message_cancelled_at_any_moment_is_stored_or_not(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False, pool_size=1)
+    for steps in range(40):
+        task = asyncio.create_task(mind.ingest(user, "user", f"message {steps}"))
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await mind.ingest(user, "user", f"after {steps}")
+    said = await mind.conversations.get_session_messages(user)
+    assert [message.seq for message in said] == list(range(1, len(said) + 1))
+    assert {f"after {steps}" for steps in range(40)} <= {message.content for message in said}
+    assert (await mind.background_status()).waiting == len(said)
 
 
 @pytest.mark.seed("3.3", "Database(url, pool_size=10)", "session() commits at the end of the block")

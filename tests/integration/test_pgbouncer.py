@@ -8,9 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
+from benchmarks.measuring import settled
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -176,6 +178,18 @@ async def test_twenty_clients_share_three_connections(
                 await asyncio.gather(*(mind.close() for mind in minds))
             assert (await worker.background_status()).failed == 0
     assert await left_behind(pooler) == [0, 0, 0]
+
+
+async def test_a_message_is_stored_in_a_transaction(url: str, schema: str, user: str) -> None:
+    """Without a pooler it is one statement in none; the driver runs that in two steps, which poolers may part."""
+    async with NeuroMemory(url, HashEmbedding(), schema=schema, background=False, pool_size=1) as nm:
+        sent: list[Any] = []
+        async with nm._db.engine.connect() as connection:
+            (await driver_of(connection)).add_query_logger(sent.append)
+        await nm.ingest(user, "user", "in a transaction")
+        await settled(nm)
+        assert (sent[0].query, sent[-1].query) == ("BEGIN", "COMMIT")
+        assert len(await nm.conversations.get_session_messages(user)) == 1
 
 
 async def test_large_users_get_their_index_through_a_pooler(

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
-from sqlalchemy import BigInteger, RowMapping, Select, bindparam, func, select
+from sqlalchemy import BigInteger, ColumnElement, RowMapping, Select, bindparam, func, select
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Result
 from sqlalchemy.exc import DBAPIError
@@ -72,6 +72,9 @@ def redact(url: str) -> str:
     return f"{parts.scheme}://{user}:***@{host}{parts.path}"
 
 
+POOLED = "pooled"
+"""The engine's option that says whether a pooler stands between."""
+
 type Driver = asyncpg.Connection[asyncpg.Record]
 
 
@@ -127,6 +130,7 @@ def _engine(dsn: str, pool_size: int, application_name: str, *, pooled: bool, fi
         pool_pre_ping=False,
         query_cache_size=1_000,
         json_serializer=jsonb.written,
+        execution_options={POOLED: pooled},
         hide_parameters=True,  # an error's text may reach a log, and parameters are people's words
     )
 
@@ -243,6 +247,11 @@ def locking(name: str, *, shared: bool = False) -> str:
     What stands in it is a number of our own making, no input.
     """
     return f"SELECT pg_advisory_xact_lock{'_shared' if shared else ''}({advisory_key(name)})"
+
+
+def holding(key: ColumnElement[int]) -> ColumnElement[Any]:
+    """The same with others that share it, within a statement, by the name's `advisory_key`."""
+    return func.pg_advisory_xact_lock_shared(key)
 
 
 async def give_way(connection: Executor, seconds: float) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.sql.base import Executable
 
-from memground.postgres.engine import DRIVER_ERRORS, reporting
+from memground.postgres.engine import DRIVER_ERRORS, POOLED, reporting
 from memground.postgres.prepared import Record, Statement, prepared
 
 WRITING = "BEGIN"
@@ -74,6 +74,20 @@ class Transaction:
                 await self._connected()
                 return await prepared(statement).fetch(self._driver, values)
 
+    async def whole(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
+        """Runs a statement that is all of a transaction, as `fetch` does, and commits it: in one message, not three.
+
+        Not behind a pooler, which may lend another connection for each of the driver's steps: `commit` is due there.
+        """
+        if self._engine.get_execution_options()[POOLED]:
+            return await self.fetch(statement, values)
+        with self._reporting():
+            async with self._turn:
+                await self._connected(begin="")
+                found = await prepared(statement).fetch(self._driver, values)
+                self._open = False
+                return found
+
     async def portions(
         self, statement: Statement, values: Mapping[str, Any], *, size: int = 1_000_000
     ) -> AsyncGenerator[list[Record]]:
@@ -130,20 +144,25 @@ class Transaction:
         self._driver, other._driver = other._driver, None
         self._open, other._open = other._open, False
 
-    async def _connected(self, first: str = "") -> AsyncConnection:
-        """The connection, with the transaction begun (and the statement `first` run, if it begins here)."""
+    async def _connected(self, first: str = "", begin: str | None = None) -> AsyncConnection:
+        """The connection, with the transaction begun (and the statement `first` run, if it begins here).
+
+        `begin`: another way to begin it than its own; "" for a statement that begins and ends one by itself.
+        """
         before = ""
         if self._connection is None:
             if self._spent is not None and (other := self._spent.take()) is not None:
                 self.take_over(other)
-                before, self._open = "ROLLBACK; " if self._open else "", False
+                before, self._open = "ROLLBACK" if self._open else "", False
             else:
                 self._connection = await self._engine.connect()
                 self._driver = (await self._connection.get_raw_connection()).driver_connection
         assert self._connection is not None
         if not self._open:
             self._open = True  # first: who is cancelled while it begins must not leave it to the next one
-            await self._driver.execute(f"{before}{self._begin}{'; ' if first else ''}{first}")
+            parts = [before, self._begin if begin is None else begin, first]
+            if text := "; ".join(part for part in parts if part):
+                await self._driver.execute(text)
         return self._connection
 
     @contextmanager

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import (
     UUID,
+    BigInteger,
     Column,
     ColumnElement,
     Float,
@@ -29,13 +30,13 @@ from sqlalchemy import (
     true,
     union_all,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, distinct_on, insert
+from sqlalchemy.dialects.postgresql import ARRAY, Insert, distinct_on, insert
 from sqlalchemy.sql.dml import ReturningInsert
 
 from memground.postgres import arms
 from memground.postgres.arms import Scan
 from memground.postgres.bulk import given, insertion, unnest
-from memground.postgres.engine import Query
+from memground.postgres.engine import Query, holding
 from memground.postgres.filter_sql import compile_sql
 from memground.postgres.queue import enqueuing
 from memground.postgres.versioned import known, known_at, known_now
@@ -237,8 +238,11 @@ SESSION_COLUMNS = ("id", "user_id", "session_id", "message_count", "last_message
 @lru_cache
 def advance(tables: Tables) -> ReturningInsert[Any, Any]:
     """Locks sessions (made if new), counts messages in; (session_id, message_count)."""
+    return _counted_in(tables, insertion(tables.conversation_sessions, SESSION_COLUMNS))
+
+
+def _counted_in(tables: Tables, new: Insert) -> ReturningInsert[Any, Any]:
     table = tables.conversation_sessions
-    new = insertion(table, SESSION_COLUMNS)
     return new.on_conflict_do_update(
         index_elements=["user_id", "session_id"],
         set_={
@@ -253,15 +257,21 @@ def advance(tables: Tables) -> ReturningInsert[Any, Any]:
 def store(tables: Tables, columns: tuple[str, ...]) -> Query:
     """Stores messages with the jobs for their vectors, in one statement; (session_id, message_count) of their sessions.
 
-    For `driver_lists` of the sessions, by the name "given", and of the messages' `columns`, by the name "said". There
-    `seq` is how many messages of the session follow: its place is known once the session is locked.
+    It first does what `Session.hold` does, for :hold. So it may be a transaction by itself: it reads nothing that
+    others may have changed while it waited for them. For `driver_lists` of the sessions, by the name "given", and of
+    the messages' `columns`, by the name "said". There `seq` is how many messages of the session follow: its place is
+    known once the session is locked.
     """
     table = tables.conversations.table
-    sessions = advance(tables).cte("sessions")
+    held = select(holding(bindparam("hold", type_=BigInteger))).cte("held").prefix_with("MATERIALIZED")
+    begun, values = given(tables.conversation_sessions, SESSION_COLUMNS, "given")
+    rows = select(*values).select_from(held.join(begun, true()))
+    new = insert(tables.conversation_sessions).from_select(SESSION_COLUMNS, rows)
+    sessions = _counted_in(tables, new).cte("sessions")
     source, read = given(table, columns, "said")
     place = (sessions.c.message_count - source.c.seq).label("seq")
-    rows = [place if column == "seq" else expression for column, expression in zip(columns, read, strict=True)]
-    chosen = select(*rows).select_from(source.join(sessions, sessions.c.session_id == source.c.session_id))
+    said = [place if column == "seq" else expression for column, expression in zip(columns, read, strict=True)]
+    chosen = select(*said).select_from(source.join(sessions, sessions.c.session_id == source.c.session_id))
     stored = insert(table).from_select(columns, chosen).returning(table.c.message_id, table.c.user_id).cte("stored")
     jobs = enqueuing(tables.jobs, EMBED_MESSAGE, cast(stored.c.message_id, String), stored.c.user_id).cte("jobs")
     return select(sessions.c.session_id, sessions.c.message_count).add_cte(jobs)

@@ -86,8 +86,11 @@ class ConversationService:
         ]
         if not drafts:
             return {session_id: [] for session_id in conversations}
-        await self._session.hold(user_id)
         named = [_name(draft) for draft in drafts if draft["external_id"] is not None]
+        # Most often one statement is all there is to do.
+        whole = extraction is None and not (named or self._session.shared or len(drafts) > _ROWS_AT_ONCE)
+        if not whole:
+            await self._session.hold(user_id)
         known = await self._known(user_id, drafts, named, stamp) if named else {}
         fresh: list[dict[str, Any]] = []
         for draft in drafts:
@@ -97,7 +100,7 @@ class ConversationService:
                 if draft["external_id"] is not None:
                     known[name] = draft
         if fresh:
-            await self._store(user_id, fresh, stamp)
+            await self._store(user_id, fresh, stamp, whole=whole)
             if extraction is not None:
                 said = Counter(draft["session_id"] for draft in fresh)
                 await ExtractionJobs(self._session).gather(user_id, said, extraction)
@@ -186,8 +189,11 @@ class ConversationService:
                 draft["known_from"] = max(draft["known_from"], left.get(_name(draft), draft["known_from"]))
         return known
 
-    async def _store(self, user_id: str, drafts: list[dict[str, Any]], stamp: Stamp) -> None:
-        """Stores messages with the jobs for their vectors, and gives each its place in its session."""
+    async def _store(self, user_id: str, drafts: list[dict[str, Any]], stamp: Stamp, *, whole: bool) -> None:
+        """Stores messages with the jobs for their vectors, and gives each its place in its session.
+
+        `whole`: that is all of the transaction.
+        """
         tables, columns = self._tables, (*drafts[0], "seq")
         for part in batched(drafts, _ROWS_AT_ONCE):
             left = Counter(draft["session_id"] for draft in part)
@@ -196,10 +202,12 @@ class ConversationService:
                 draft["seq"] = left[draft["session_id"]]
             sessions = _sessions(user_id, part, stamp)
             values = {
+                "hold": self._session.key(user_id),
                 **driver_lists(tables.conversation_sessions, queries.SESSION_COLUMNS, sessions, "given"),
                 **driver_lists(tables.conversations.table, columns, part, "said"),
             }
-            stored = await self._session.fetch(queries.store(tables, columns), values)
+            run = self._session.whole if whole else self._session.fetch
+            stored = await run(queries.store(tables, columns), values)
             last = {row["session_id"]: row["message_count"] for row in stored}
             for draft in part:
                 draft["seq"] = last[draft["session_id"]] - draft["seq"]
