@@ -5,6 +5,8 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 # No tool asks for newer versions, no library reports its use.
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 export ORT_DISABLE_TELEMETRY := 1
+# Tests start hundreds of programs, each of which would compile everything anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help venv demo test tests check torture servers servers-stop bench docs lock clean
 .DEFAULT_GOAL := help

@@ -6,7 +6,8 @@ to 200,000. Texts and vectors are synthetic (`benchmarks.synthetic`), loaded
 in bulk; with `--data FOLDER` they are kept there and loaded once.
 
 Database part: the query's vector is given. End to end: the local model embeds the query. Beside them, in the same run,
-the floors: one round trip, the embedding of one query, the bytes of the vectors that are compared.
+the floors: one round trip; the embedding of one query, in a row and each after a recall; the bytes of the vectors that
+are compared.
 """
 
 import argparse
@@ -128,8 +129,15 @@ async def measure(nm: NeuroMemory, shape: Shape, options: argparse.Namespace) ->
         if options.explain and "recall" in chosen:
             for plan in await measuring.explained(nm, chosen["recall"]):
                 print(plan, "\n")
-    texts = [query.text for query in asked[str(shape.per_user)]]
-    floor["embed a query"] = await measuring.timed(lambda n: nm._embedding.embed_query(texts[n]), len(texts))
+    typical = asked[str(shape.per_user)]
+
+    async def embed(n: int) -> None:
+        await nm._embedding.embed_query(typical[n].text)
+
+    floor["embed a query"] = await measuring.timed(embed, len(typical))
+    # In a row, the model's weights stay near to the processor; in use, what a search reads takes their place.
+    given = calls(nm, typical)["recall"]
+    floor["embed a query after a recall"] = await measuring.timed(embed, len(typical), after=given)
     report("floor", floor)
     figures: dict[str, Any] = {"floor": floor, "settled": settled}
     if not options.no_writes:

@@ -33,25 +33,31 @@ def quantiles(seconds: Sequence[float]) -> Quantiles:
     return {"p50": round(quantile(seconds, 0.5) * 1000, 2), "p95": round(quantile(seconds, 0.95) * 1000, 2)}
 
 
-async def times(call: Call, count: int, *, warm: int | None = None, least: float = 0.0) -> list[float]:
+async def times(
+    call: Call, count: int, *, warm: int | None = None, least: float = 0.0, after: Call | None = None
+) -> list[float]:
     """Seconds of `count` calls, after `warm` others (default: as many, so that all they read is in memory).
 
-    Goes round again until `least` seconds are over.
+    Goes round again until `least` seconds are over. `after`: what is done before each, and not measured.
     """
     for number in range(count if warm is None else min(warm, count)):
         await call(number)
     taken: list[float] = []
     begun = time.perf_counter()
     while len(taken) < count or time.perf_counter() - begun < least:
+        if after is not None:
+            await after(len(taken) % count)
         start = time.perf_counter()
         await call(len(taken) % count)
         taken.append(time.perf_counter() - start)
     return taken
 
 
-async def timed(call: Call, count: int, *, warm: int | None = None, least: float = 0.0) -> Quantiles:
+async def timed(
+    call: Call, count: int, *, warm: int | None = None, least: float = 0.0, after: Call | None = None
+) -> Quantiles:
     """p50 and p95 of `times`."""
-    return quantiles(await times(call, count, warm=warm, least=least))
+    return quantiles(await times(call, count, warm=warm, least=least, after=after))
 
 
 async def round_trip(nm: NeuroMemory, count: int = 200) -> Quantiles:

@@ -12,17 +12,16 @@ import pytest
 from dev.servers.elasticsearch import ElasticsearchServer
 from dev.servers.kafka import KafkaServer
 from dev.servers.mongodb import MongoServer
-from dev.servers.postgres import NOT_DURABLE, PostgresServer
+from dev.servers.postgres import PostgresServer
 from dev.servers.s3 import S3Server
 
 from memground.clock import Clock
 from memground.embedding import EmbeddingProvider, LocalEmbedding
-from memground.postgres import _cluster
 from memground.postgres.embedded import EmbeddedPostgres
 from neuromem import NeuroMemory
 from omnimem import OmniMemClient, Scope, Settings
 from support.deployments import Servers
-from support.embedded import short_tmp_dir
+from support.embedded import hasty_server
 from support.embeddings import HashEmbedding
 from support.servers import SharedServers
 from support.storages import FolderStorage
@@ -59,14 +58,8 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[EmbeddedPostgres]:
-    """The embedded server with its own settings, but that it does not wait for the disk: each test would."""
-    settings = _cluster.settings
-    with short_tmp_dir() as folder:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(_cluster, "settings", lambda sockets: settings(sockets) | NOT_DURABLE)
-            server = await EmbeddedPostgres.open(folder / "pg")
+    async with hasty_server() as server:
         yield server
-        await server.close()
 
 
 @pytest.fixture(scope="session")

@@ -154,7 +154,7 @@ def test_latency(results: Path) -> None:
     assert set(exact) == {"now", "as of"}
     assert all(share == 1.0 for view in exact.values() for share in view.values())
     assert set(found["while writing"]) == {"search", "recall", "ingest"}
-    assert set(found["floor"]) == {"round trip", "embed a query"}
+    assert set(found["floor"]) == {"round trip", "embed a query", "embed a query after a recall"}
     if installed():
         assert found["peer"]["search, 300"]["found of exact"] == 1.0
 

@@ -118,11 +118,12 @@ async def statements(mind: NeuroMemory) -> AsyncIterator[list[tuple[str, Any]]]:
 
 def binds(sql: str, parameters: Any, user: str) -> bool:
     """Whether the statement compares the owner's column with the user; an insert of what it is given has nothing to
-    compare, nor has one that joins it with what it has just inserted."""
+    compare, nor has one that joins it with what it has just inserted or locked."""
+    locked = set(re.findall(r"(?:WITH|,) (\w+) AS MATERIALIZED \(SELECT pg_advisory_xact_lock_shared\(\$", sql))
     inserted = set(re.findall(r"(?:WITH|,) (\w+) AS \(INSERT", sql))
     read = set(re.findall(r"\b(?:FROM|JOIN) (\S+)", sql))
     if sql.startswith("INSERT") or inserted:
-        given = (name in inserted or name.startswith("unnest(") for name in read)
+        given = (name in inserted | locked or name.startswith("unnest(") for name in read)
         return all(given) or any(parameters[int(number) - 1] == user for number in OWNER.findall(sql))
     return any(parameters[int(number) - 1] == user for number in OWNER.findall(sql))
 

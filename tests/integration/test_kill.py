@@ -46,7 +46,7 @@ def test_the_undisturbed_life_is_as_planned(expected: State) -> None:
 
 async def test_a_killed_program(kill_url: str, expected: State) -> None:
     async def lane(number: int) -> None:
-        for seed in range(number, 10, LANES):
+        for seed in range(number, 8, LANES):
             place = Place(kill_url, f"lane{number}", f"killed-{seed}", TURNS)
             assert_whole(await strike_round(place, seed, expected))
 

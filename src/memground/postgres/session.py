@@ -83,7 +83,7 @@ class Transaction:
             return await self.fetch(statement, values)
         with self._reporting():
             async with self._turn:
-                await self._connected(begin="")
+                await self._connected("")
                 found = await prepared(statement).fetch(self._driver, values)
                 self._open = False
                 return found
@@ -110,7 +110,7 @@ class Transaction:
             if self._open:
                 await self._driver.execute(text)
             else:
-                await self._connected(text)
+                await self._connected(f"{self._begin}; {text}")
 
     async def commit(self) -> None:
         if self._open:
@@ -144,10 +144,10 @@ class Transaction:
         self._driver, other._driver = other._driver, None
         self._open, other._open = other._open, False
 
-    async def _connected(self, first: str = "", begin: str | None = None) -> AsyncConnection:
-        """The connection, with the transaction begun (and the statement `first` run, if it begins here).
+    async def _connected(self, begin: str | None = None) -> AsyncConnection:
+        """The connection, with the transaction begun.
 
-        `begin`: another way to begin it than its own; "" for a statement that begins and ends one by itself.
+        `begin`: what to begin it with instead of its own, "" where the next statement is a transaction by itself.
         """
         before = ""
         if self._connection is None:
@@ -160,8 +160,7 @@ class Transaction:
         assert self._connection is not None
         if not self._open:
             self._open = True  # first: who is cancelled while it begins must not leave it to the next one
-            parts = [before, self._begin if begin is None else begin, first]
-            if text := "; ".join(part for part in parts if part):
+            if text := "; ".join(part for part in (before, self._begin if begin is None else begin) if part):
                 await self._driver.execute(text)
         return self._connection
 
