@@ -13,7 +13,7 @@ async def test_servers_that_break_lose_nothing() -> None:
     """One after the other: four servers take as long to start as a round."""
     with Breakable() as breakable:
         for number, (sync, faults) in enumerate(ROUNDS):
-            outcome = await endure(breakable, faults, sync=sync, seed=number)
+            outcome = await endure(breakable, faults, sync=sync, seed=number, pause=3.0)
             assert outcome.losses == 0, (sync, faults, outcome)
             assert outcome.operations > 20
             assert outcome.reads > 50

@@ -36,4 +36,4 @@ def test_random_lives_agree_with_a_dictionary(records_url: str, sync: str) -> No
 @pytest.mark.parametrize("sync", ["inline", "async"])
 @pytest.mark.parametrize("deployment", ["mixed", "fleet"])
 def test_random_lives_over_many_servers(servers: Servers, deployment: str, sync: str) -> None:
-    agree(servers, deployment, sync, workers=1, examples=5)
+    agree(servers, deployment, sync, workers=1, examples=4)

@@ -44,7 +44,7 @@ FIELDS: dict[str, FieldKind] = {
 """importance: an integer; score: a double; ratio: a single; price: a decimal."""
 
 agreement = settings(
-    max_examples=int(os.environ.get("FILTER_EXAMPLES", "100")),
+    max_examples=int(os.environ.get("FILTER_EXAMPLES", "75")),
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )

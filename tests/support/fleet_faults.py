@@ -99,10 +99,11 @@ class Outcome:
 
 
 class Stream:
-    """Clients that write, search and read without a pause."""
+    """Clients that write, search and read all the time; `pause`: by how much less often than they could."""
 
-    def __init__(self, settings: Settings, seed: int) -> None:
+    def __init__(self, settings: Settings, seed: int, pause: float = 1.0) -> None:
         self.told = Told()
+        self._pause = pause
         self._settings = settings
         self._chance = random.Random(seed)
         self._stop = asyncio.Event()
@@ -134,7 +135,7 @@ class Stream:
     async def _write(self, client: OmniMemClient) -> None:
         while not self._stop.is_set():
             await self._expecting(self._change(client), "a write")
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01 * self._pause)
 
     async def _change(self, client: OmniMemClient) -> None:
         told, chance = self.told, self._chance
@@ -159,7 +160,7 @@ class Stream:
     async def _search(self, client: OmniMemClient) -> None:
         while not self._stop.is_set():
             await self._expecting(self._ask(client), "a search")
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05 * self._pause)
 
     async def _ask(self, client: OmniMemClient) -> None:
         found = await client.search(f"w{self._chance.randrange(50)}")
@@ -185,7 +186,7 @@ class Stream:
                 self.told.reads += 1
                 if memory is None and key not in self.told.unsure:
                     self.told.wrong.append(f"{key} was not there")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02 * self._pause)
 
     async def _expecting(self, call: Awaitable[None], what: str) -> None:
         """A call that may be refused by a server that is away, and by nothing else."""
@@ -203,11 +204,16 @@ class Stream:
 
 
 async def endure(
-    breakable: Breakable, faults: list[tuple[tuple[Name, ...], Fault, float]], *, sync: str, seed: int
+    breakable: Breakable,
+    faults: list[tuple[tuple[Name, ...], Fault, float]],
+    *,
+    sync: str,
+    seed: int,
+    pause: float = 1.0,
 ) -> Outcome:
     """A stream under faults, and what is left when the indexes have followed."""
     settings = breakable.addresses.settings("fleet", sync=sync, jobs=JobPolicy(lease=5, poll=0.2, batch=64))
-    stream = Stream(settings, seed)
+    stream = Stream(settings, seed, pause)
     await stream.run(breakable, faults)
     told = stream.told
     async with OmniMemClient.connect(settings, embedding=HashEmbedding(8)) as client:
