@@ -13,8 +13,9 @@ from sqlalchemy import func, select, text
 
 from memground.postgres.embedded import EmbeddedPostgres
 from memground.postgres.pooler import driver_of
-from neuromem import NeuroMemory
+from neuromem import NeuroMemory, NewMessage
 from neuromem.db import Database
+from neuromem.services.conversations import ConversationService
 from support.calls import READS, WRITES
 from support.embeddings import HashEmbedding
 
@@ -121,6 +122,16 @@ async def test_a_message_that_begins_a_transaction_goes_with_it(open_mind: OpenM
             raise ZeroDivisionError
     assert await mind.conversations.list_sessions(user) == []
     assert (await mind.background_status()).waiting == 0
+
+
+async def test_a_message_within_a_session_that_has_begun_goes_with_it(open_mind: OpenMind, user: str) -> None:
+    mind = await open_mind(embedding=HashEmbedding(), background=False)
+    with suppress(ZeroDivisionError):
+        async with mind._db.session() as session:
+            await session.begin()
+            await ConversationService(session).add_messages(user, "s", [NewMessage("user", "never said")])
+            raise ZeroDivisionError
+    assert await mind.conversations.list_sessions(user) == []
 
 
 async def test_a_message_cancelled_at_any_moment_is_stored_or_not(open_mind: OpenMind, user: str) -> None:

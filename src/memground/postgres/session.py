@@ -77,9 +77,10 @@ class Transaction:
     async def whole(self, statement: Statement, values: Mapping[str, Any]) -> list[Record]:
         """Runs a statement that is all of a transaction, as `fetch` does, and commits it: in one message, not three.
 
-        Not behind a pooler, which may lend another connection for each of the driver's steps: `commit` is due there.
+        Where one has begun it is a part of that, and `commit` is due; so it is behind a pooler, which may lend another
+        connection for each of the driver's steps.
         """
-        if self._engine.get_execution_options()[POOLED]:
+        if self._open or self._engine.get_execution_options()[POOLED]:
             return await self.fetch(statement, values)
         with self._reporting():
             async with self._turn:
