@@ -107,14 +107,14 @@ def _latency(result: Result) -> Iterator[Figure]:
             yield Figure(name, writing["recall"]["p95"], 20.0)
     if "100000" in sizes and "recall, end to end" in (settled := sizes["100000"]["settled"]["1000"]):
         floor = sizes["100000"]["floor"]
-        embed, alone = floor["embed a query after a recall"]["p50"], floor["embed a query"]["p50"]
+        embed, used = floor["embed a query"]["p50"], floor["embed a query after a recall"]["p50"]
         times = settled["recall, end to end"]["p50"] / embed
         yield Figure(
             "recall end to end, in query embeddings",
             times,
             1.8,
             "×",
-            floor=f"{embed} ms embedding ({alone} ms in a row)",
+            floor=f"{embed} ms embedding ({used} ms after a recall)",
         )
     shares = list(_found(sizes))
     if shares:
