@@ -100,7 +100,7 @@ def of_hand(rows: list[Any]) -> list[Any]:
     return [value for value in rows if isinstance(value, str) and value.startswith("by hand")]
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", range(3))
 async def test_each_message_takes_all_that_came_of_it_along(open_mind: OpenMind, user: str, seed: int) -> None:
     clock = ManualClock(START)
     rules = HygieneRules(near_duplicate=0.6)
